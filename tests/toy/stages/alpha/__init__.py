@@ -1,0 +1,1 @@
+"""Toy stage: arithmetic on images."""

@@ -1,0 +1,1 @@
+"""Toy stage: averages."""
