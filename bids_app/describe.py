@@ -1,0 +1,92 @@
+"""Specs → words: what a stage reads, writes and can be told; also the README's tables."""
+
+from collections.abc import Iterable
+
+import specs
+from specs import Spec
+from specs.schema import Input, Output, Param
+
+
+def describe(spec: Spec) -> str:
+    """Describe a stage in Markdown."""
+    lines = [f"# {spec.name} (version {spec.version})", "", spec.summary, ""]
+    for step in spec.steps.values():
+        need = step.resources
+        lines += [f"## {spec.name}.{step.name}: {step.summary}", ""]
+        lines += [
+            f"Level {step.level}; one job per {', '.join(step.over) or 'run'};"
+            f" {need.cpus} cores, {need.memory_gb:g} GB, {_gpus(need.gpus)}about"
+            f" {need.minutes:g} min and {need.disk_mb:g} MB of results per job.",
+            "",
+        ]
+        lines += ["Reads:", "", *(f"- `{i.name}`: {_input(i)}" for i in step.inputs.values()), ""]
+        lines += [
+            "Writes:",
+            "",
+            *(f"- `{o.name}`: {_output(o)}" for o in step.outputs.values()),
+            "",
+        ]
+    lines += ["## Options", "", *parameter_table(spec), ""]
+    if spec.references:
+        lines += ["## References", "", *(f"- {reference}" for reference in spec.references), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def stage_table() -> list[str]:
+    """Tabulate the stages, one row each, in Markdown."""
+    rows = [
+        (f"`{n}`", specs.load(n).summary, ", ".join(specs.load(n).steps)) for n in specs.names()
+    ]
+    return _table(("stage", "what it makes", "steps"), rows)
+
+
+def parameter_table(spec: Spec) -> list[str]:
+    """Tabulate a stage's options, one row each, in Markdown."""
+    rows = [
+        (f"`--{spec.name}-{name.replace('_', '-')}`", param.help, _default(param), _range(param))
+        for name, param in spec.params.items()
+    ]
+    return _table(("option", "meaning", "default", "values"), rows)
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
+    body = [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows]
+    return [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *body]
+
+
+def _input(item: Input) -> str:
+    query = ", ".join(f"{k} {'absent' if v is None else v}" for k, v in item.query.items())
+    words = [f"from {item.source}" if item.source != "option" else f"`--weights {item.name}=PATH`"]
+    words += [query] * bool(query) + ["many"] * item.many + ["optional"] * item.optional
+    return f"{item.help} ({'; '.join(words)})"
+
+
+def _output(item: Output) -> str:
+    if item.bids:
+        pairs = [
+            f"{k}-{v}" for k, v in item.bids.items() if k not in ("suffix", "extension", "datatype")
+        ]
+        name = "_".join(["…", *pairs, item.bids["suffix"]]) + item.bids["extension"]
+    else:
+        name = f"{item.table} table" if item.table else item.path
+    text = item.metadata.get("Description", item.help)
+    return f"`{name}`{' (optional)' if item.optional else ''} {text}".rstrip()
+
+
+def _default(param: Param) -> str:
+    values = param.default if param.many else [param.default]
+    return " ".join(f"{value}" for value in values)
+
+
+def _range(param: Param) -> str:
+    if param.type == "bool":
+        return "on with --…, off with --no-…"
+    if param.choices:
+        return ", ".join(map(str, param.choices))
+    bounds = [f"≥ {param.min:g}"] * (param.min is not None)
+    bounds += [f"≤ {param.max:g}"] * (param.max is not None)
+    return " ".join([param.type, *bounds, param.unit]).strip()
+
+
+def _gpus(number: int) -> str:
+    return f"{number} GPU, " if number else ""

@@ -1,0 +1,42 @@
+"""Log lines as fMRIPrep's users know them: IMPORTANT shown by default, one file per run."""
+
+import logging
+import sys
+from pathlib import Path
+
+IMPORTANT, VERBOSE = 25, 15
+FORMAT = "%(asctime)s,%(msecs)03d %(name)s %(levelname)s:\n\t %(message)s"
+DATE_FORMAT = "%y%m%d-%H:%M:%S"
+
+logging.addLevelName(IMPORTANT, "IMPORTANT")
+logging.addLevelName(VERBOSE, "VERBOSE")
+logger = logging.getLogger("brainstages")
+
+
+class _Console(logging.StreamHandler):
+    """Writes to whatever standard error is now, so that a live progress bar stays below."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+def set_up(verbose: int, *, debug: bool) -> None:
+    """Send the log to standard error: important lines, more with each ``-v``."""
+    level = logging.DEBUG if debug else max(IMPORTANT - 5 * verbose, logging.DEBUG)
+    logger.handlers.clear()
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    _add(_Console(), level)
+
+
+def add_file(path: Path) -> None:
+    """Write everything into a file as well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _add(logging.FileHandler(path, encoding="utf-8"), logging.DEBUG)
+
+
+def _add(handler: logging.Handler, level: int) -> None:
+    handler.setLevel(level)
+    handler.setFormatter(logging.Formatter(FORMAT, DATE_FORMAT))
+    logger.addHandler(handler)

@@ -1,0 +1,143 @@
+"""Derivatives → HTML: one page per participant and stage, one per stage, one start page.
+
+Reads only figures, tables and statuses, so it can be run alone, long after, on another machine. No
+page loads anything from a network. A report that cannot be written never makes a run fail.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader
+
+from bids_app import __version__, files, log
+from specs import Spec
+from specs.entities import parse_path
+from specs.schema import Output
+
+TEMPLATES = Path(__file__).parent / "templates"
+FIGURE_TYPES = (".png", ".svg")
+
+
+def try_write(
+    out_dir: Path, stages: Sequence[Spec], roots: Mapping[str, Path], participants: Iterable[str]
+) -> str:
+    """Write all pages; return what went wrong, or nothing."""
+    try:
+        write(out_dir, stages, roots, participants)
+    except (OSError, ValueError, KeyError) as error:
+        log.logger.warning("the reports could not be written: %s", error)
+        return str(error)
+    return ""
+
+
+def write(
+    out_dir: Path, stages: Sequence[Spec], roots: Mapping[str, Path], participants: Iterable[str]
+) -> None:
+    """Write the pages of the given participants, of the stages, and the start page.
+
+    Raises
+    ------
+    OSError
+        A page cannot be written.
+    """
+    pages = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True)
+    pages.globals["version"] = __version__
+    runs = read_runs(out_dir)
+    failures = latest_failures(runs)
+    present = [spec for spec in stages if roots[spec.name].is_dir()]
+    for spec in present:
+        root = roots[spec.name]
+        for label in participants:
+            if (root / f"sub-{label}").is_dir():
+                html = pages.get_template("participant.html").render(
+                    spec=spec,
+                    label=label,
+                    tables=participant_tables(root, label),
+                    figures=participant_figures(root, label, spec),
+                    failures=failures.get(label, []),
+                )
+                files.write_text(html, root / f"sub-{label}.html", root=root)
+        html = pages.get_template("stage.html").render(
+            spec=spec, table=stage_table(root), failures=_of_stage(failures, spec.name)
+        )
+        files.write_text(html, root / f"{spec.name}.html", root=root)
+    html = pages.get_template("start.html").render(
+        runs=runs[:20],
+        failures=[failure for found in failures.values() for failure in found],
+        stages=[(s, f"{roots[s.name].name}/{s.name}.html", _count(roots[s.name])) for s in present],
+    )
+    files.write_text(html, out_dir / "brainstages.html", root=out_dir)
+
+
+def read_runs(out_dir: Path) -> list[dict[str, Any]]:
+    """Read the statuses of all runs, the latest first; what is damaged is passed over."""
+    runs = []
+    for path in sorted((out_dir / "logs").glob("run-*/status.json"), reverse=True):
+        try:
+            runs.append(json.loads(path.read_text(encoding="utf-8")))
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            continue
+    return runs
+
+
+def latest_failures(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Collect each participant's failures from the latest run that dealt with that participant."""
+    seen: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        for label in ["", *run["participants"]]:
+            if label not in seen:
+                seen[label] = [f for f in run["failures"] if f["participant"] == label]
+    return {label: found for label, found in seen.items() if found}
+
+
+def participant_figures(root: Path, label: str, spec: Spec) -> list[dict[str, str]]:
+    """List a participant's figures with the captions that the spec gives them, in its order."""
+    order: dict[tuple[str, str], tuple[int, Output]] = {}
+    for step in spec.steps.values():
+        for output in step.outputs.values():
+            if output.bids.get("datatype") == "figures":
+                key = (output.bids.get("desc", ""), output.bids["suffix"])
+                order[key] = (len(order), output)
+    figures = []
+    for path in sorted((root / f"sub-{label}").rglob("figures/*")):
+        relative = path.relative_to(root).as_posix()
+        entities = parse_path(relative) or {}
+        key = (entities.get("desc", ""), entities.get("suffix", ""))
+        if path.suffix in FIGURE_TYPES and key in order:
+            rank, output = order[key]
+            caption = str(output.metadata.get("Description", output.help))
+            scan = " ".join(f"{k}-{entities[k]}" for k in ("ses", "acq", "run") if k in entities)
+            figures.append({"path": relative, "caption": caption, "scan": scan, "rank": str(rank)})
+    return sorted(figures, key=lambda f: (f["scan"], int(f["rank"])))
+
+
+def participant_tables(root: Path, label: str) -> list[dict[str, Any]]:
+    """Read a participant's tables of scans: geometry and quality, one column per scan."""
+    tables = []
+    for path in sorted((root / f"sub-{label}").rglob("*_scans.tsv")):
+        rows = files.read_table(path)
+        if rows:
+            tables.append({"rows": rows, "columns": list(rows[0])})
+    return tables
+
+
+def stage_table(root: Path) -> dict[str, Any]:
+    """Gather the rows of all participants' scans into one table."""
+    rows = []
+    columns: dict[str, None] = {}
+    for path in sorted(root.glob("sub-*/**/*_scans.tsv")):
+        for row in files.read_table(path):
+            row = {"participant_id": path.relative_to(root).parts[0], **row}
+            columns |= dict.fromkeys(row)
+            rows.append(row)
+    return {"rows": rows, "columns": list(columns)}
+
+
+def _of_stage(failures: Mapping[str, Sequence[dict[str, Any]]], stage: str) -> list[dict[str, Any]]:
+    return [f for found in failures.values() for f in found if f["stage"] == stage]
+
+
+def _count(root: Path) -> int:
+    return sum(path.is_dir() for path in root.glob("sub-*"))

@@ -1,0 +1,82 @@
+"""What is printed: the plan, the summary, a stage's description, the graph; the only printing."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import specs
+from bids_app.describe import describe, stage_table
+from bids_app.errors import AppError, Exit
+from bids_app.plan import Plan
+from specs.job import Job
+
+
+def describe_stages(names: Sequence[str]) -> int:
+    """Print stages' descriptions, or the list of stages."""
+    try:
+        text = "\n".join(describe(specs.load(n)) for n in names) or "\n".join(stage_table()) + "\n"
+    except ValueError as error:
+        raise AppError(Exit.USAGE, str(error)) from error
+    print(text, end="")
+    return 0
+
+
+def print_plan(plan: Plan, pending: Sequence[Job]) -> None:
+    """Print a table of the jobs by step with the time, memory and disk they are expected to need.
+
+    Time is that of all jobs one after another, in minutes; memory that of one job.
+    """
+    counts: dict[tuple[str, str], list[int]] = {}
+    for job in plan.jobs:
+        counts.setdefault((job.stage, job.step), [0, 0])[0] += 1
+    for job in pending:
+        counts[job.stage, job.step][1] += 1
+    rows = []
+    for (stage, name), (total, to_run) in counts.items():
+        need = specs.load(stage).steps[name].resources
+        rows.append(
+            (f"{stage}.{name}", str(total), str(to_run), f"{to_run * need.minutes:.1f} min",
+             str(need.cpus), f"{need.memory_gb:g} GB", f"{to_run * need.disk_mb / 1000:.2f} GB")
+        )  # fmt: skip
+    head = ("step", "jobs", "to run", "time, one by one", "cores", "memory", "disk")
+    print(_columns([head, *rows]))
+    for problem in plan.problems:
+        print(f"cannot be planned: {problem.message}")
+
+
+def print_summary(summary: Mapping[str, Any], out_dir: Path, run_dir: Path) -> None:
+    """Print how a run ended and where to look; failures with their reasons first."""
+    rows = [(f"sub-{f['participant']}" if f["participant"] else "group",
+             f"{f['stage']}.{f['step']}", f["reason"]) for f in summary["failures"]]  # fmt: skip
+    if rows:
+        print(_columns([("failed", "step", "reason"), *rows[:20]]), file=sys.stderr)
+    jobs = ", ".join(f"{count} {name}" for name, count in summary["jobs"].items())
+    lines = [("jobs", jobs), ("report", str(out_dir / "brainstages.html")), ("log", str(run_dir))]
+    print(_columns(lines), file=sys.stderr)
+
+
+def resource_table(states: Mapping[str, Mapping[str, Any]]) -> str:
+    """Tabulate what each job took: seconds and the process's peak memory in GB."""
+    rows = [
+        (job, str(state["seconds"]), str(state["peak_memory_gb"]))
+        for job, state in sorted(states.items())
+        if "seconds" in state
+    ]
+    return "\n".join("\t".join(row) for row in [("job", "seconds", "peak_memory_gb"), *rows]) + "\n"
+
+
+def graph(jobs: Sequence[Job], needs: Mapping[str, Mapping[str, str]]) -> str:
+    """Write jobs and what they wait for in Graphviz' language."""
+    nodes = [f'  "{job.id}";' for job in jobs]
+    edges = [f'  "{before}" -> "{job.id}";' for job in jobs for before in needs[job.id]]
+    return "\n".join(["digraph brainstages {", "  rankdir=LR;", *nodes, *edges, "}"]) + "\n"
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> str:
+    """Set rows in columns as wide as their widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )

@@ -1,0 +1,1 @@
+"""The science: one folder per stage; the folders do not know of one another."""

@@ -1,0 +1,144 @@
+"""Run a batch of jobs in this process: ``python -m stages batch.json``, the one way in.
+
+Each job's step is called with files and numbers only. What happened is left as ``result.json`` in
+the job's folder as soon as the job ends, whole or not at all, so that whoever started this process
+can collect finished jobs while others run, and knows which one a killed process was at.
+"""
+
+import errno
+import importlib
+import json
+import os
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import specs
+from specs.job import Batch, Job
+
+RESULT = "result.json"
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
+)
+# Libraries whose versions can change a result; those that the step imported are recorded.
+LIBRARIES = {
+    "numpy": "numpy",
+    "scipy": "scipy",
+    "nibabel": "nibabel",
+    "nilearn": "nilearn",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "SimpleITK": "SimpleITK",
+    "ants": "antspyx",
+    "torch": "torch",
+    "monai": "monai",
+    "diffusers": "diffusers",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run every job of a batch; return 0 if all of them succeeded, 1 otherwise."""
+    (path,) = sys.argv[1:] if argv is None else argv
+    batch = Batch.read(Path(path))
+    _limit_threads(batch.threads)
+    is_fine = True
+    for job, folder in zip(batch.jobs, batch.folders, strict=True):
+        result = run_job(job, Path(folder))
+        part = Path(folder) / (RESULT + ".part")
+        part.write_text(json.dumps(result, indent=1), encoding="utf-8")
+        part.replace(Path(folder) / RESULT)
+        is_fine = is_fine and result["status"] == "done"
+    return 0 if is_fine else 1
+
+
+def run_job(job: Job, folder: Path) -> dict[str, Any]:
+    """Call the job's step with outputs inside ``folder``; describe what happened.
+
+    Returns
+    -------
+    result : dict
+        status (done or failed), seconds, peak_memory_gb (of this process so far), software
+        (library → version) and, if it failed, error: type, message, traceback and exit_code
+        (65 data, 66 missing file, 74 input/output, 75 out of memory or disk).
+    """
+    local = job.into(folder)
+    for path in local.outputs.values():
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    error = None
+    try:
+        step = importlib.import_module(f"stages.{job.stage}.{job.step}")
+        step.run(**local.inputs, **local.outputs, **local.params, seed=local.seed)
+        _check_outputs(local)
+    except Exception as failure:  # the process boundary: whatever it was, it becomes a report
+        error = {
+            "type": type(failure).__name__,
+            "message": str(failure) or repr(failure),
+            "traceback": traceback.format_exc(),
+            "exit_code": exit_code_of(failure),
+        }
+    return {
+        "status": "failed" if error else "done",
+        "seconds": round(time.perf_counter() - started, 3),
+        "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3),
+        "software": _library_versions(),
+        "error": error,
+    }
+
+
+def exit_code_of(failure: BaseException) -> int:
+    """Translate an exception into an exit code of the BIDS execution specification."""
+    if isinstance(failure, MemoryError):
+        return 75
+    if isinstance(failure, OSError) and failure.errno in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM):
+        return 75
+    if isinstance(failure, FileNotFoundError):
+        return 66
+    # gzip and zlib report damaged content as OSError without a system's error number.
+    if isinstance(failure, OSError) and failure.errno is not None:
+        return 74
+    return 65
+
+
+def _check_outputs(job: Job) -> None:
+    """Refuse a step that returned without writing what its spec promises."""
+    step = specs.load(job.stage).steps[job.step]
+    for name, output in step.outputs.items():
+        if not output.optional and not Path(job.outputs[name]).exists():
+            raise RuntimeError(f"{job.id}: the step ended without writing its output {name!r}")
+
+
+def _limit_threads(threads: int) -> None:
+    """Keep numerical libraries from taking more cores than the job was given.
+
+    Environment variables reach libraries that are not loaded yet; torch is told by a call as it
+    may be loaded already when the batch runs inside another process.
+    """
+    for variable in THREAD_VARIABLES:
+        os.environ[variable] = str(threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+
+
+def _library_versions() -> dict[str, str]:
+    versions = {"python": sys.version.split()[0]}
+    for module, distribution in LIBRARIES.items():
+        if module in sys.modules:
+            try:
+                versions[distribution] = version(distribution)
+            except PackageNotFoundError:
+                versions[distribution] = getattr(sys.modules[module], "__version__", "unknown")
+    return versions
+
+
+if __name__ == "__main__":
+    sys.exit(main())
