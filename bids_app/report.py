@@ -5,6 +5,7 @@ page loads anything from a network. A report that cannot be written never makes 
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader
 
 from bids_app import __version__, files, log
+from bids_app.sink import FIGURES
 from specs import Spec
 from specs.entities import parse_path
 from specs.schema import Output
 
 TEMPLATES = Path(__file__).parent / "templates"
 FIGURE_TYPES = (".png", ".svg")
+SCAN_ENTITIES = ("ses", "acq", "ce", "rec", "run")
 
 
 def try_write(
@@ -60,7 +63,12 @@ def write(
                 )
                 files.write_text(html, root / f"sub-{label}.html", root=root)
         html = pages.get_template("stage.html").render(
-            spec=spec, table=stage_table(root), failures=_of_stage(failures, spec.name)
+            spec=spec,
+            headlines=headlines(root),
+            table=stage_table(root),
+            tables=stage_tables(root),
+            figures=stage_figures(root, spec),
+            failures=_of_stage(failures, spec.name),
         )
         files.write_text(html, root / f"{spec.name}.html", root=root)
     html = pages.get_template("start.html").render(
@@ -94,23 +102,62 @@ def latest_failures(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[st
 
 def participant_figures(root: Path, label: str, spec: Spec) -> list[dict[str, str]]:
     """List a participant's figures with the captions that the spec gives them, in its order."""
-    order: dict[tuple[str, str], tuple[int, Output]] = {}
-    for step in spec.steps.values():
-        for output in step.outputs.values():
-            if output.bids.get("datatype") == "figures":
-                key = (output.bids.get("desc", ""), output.bids["suffix"])
-                order[key] = (len(order), output)
+    return _figures(root, (root / f"sub-{label}").rglob("figures/*"), spec)
+
+
+def stage_figures(root: Path, spec: Spec) -> list[dict[str, str]]:
+    """List the figures about the whole group."""
+    return _figures(root, (root / "figures").glob("*"), spec)
+
+
+def stage_tables(root: Path) -> list[dict[str, Any]]:
+    """Read the tables of results about the whole group."""
+    tables = []
+    for path in sorted(root.glob("*_metrics.tsv")):
+        rows = files.read_table(path)
+        if rows:
+            tables.append({"name": path.name, "rows": rows, "columns": list(rows[0])})
+    return tables
+
+
+def headlines(root: Path) -> list[str]:
+    """Collect the sentences that group steps want to be read first."""
+    found = []
+    for path in sorted(root.glob("plans/*.json")):
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(data, dict) and "Headline" in data:
+            found.append(str(data["Headline"]))
+    return found
+
+
+def _figures(root: Path, paths: Iterable[Path], spec: Spec) -> list[dict[str, str]]:
+    """Match figures with the outputs that promise them, in the order of the spec."""
+    promised = [
+        output
+        for step in spec.steps.values()
+        for output in step.outputs.values()
+        if output.bids.get("datatype") == FIGURES
+    ]
     figures = []
-    for path in sorted((root / f"sub-{label}").rglob("figures/*")):
+    for path in sorted(paths):
         relative = path.relative_to(root).as_posix()
         entities = parse_path(relative) or {}
-        key = (entities.get("desc", ""), entities.get("suffix", ""))
-        if path.suffix in FIGURE_TYPES and key in order:
-            rank, output = order[key]
-            caption = str(output.metadata.get("Description", output.help))
-            scan = " ".join(f"{k}-{entities[k]}" for k in ("ses", "acq", "run") if k in entities)
-            figures.append({"path": relative, "caption": caption, "scan": scan, "rank": str(rank)})
-    return sorted(figures, key=lambda f: (f["scan"], int(f["rank"])))
+        for rank, output in enumerate(promised):
+            if path.suffix in FIGURE_TYPES and _is_named_by(output, entities):
+                caption = str(output.metadata.get("Description", output.help))
+                scan = " ".join(f"{k}-{entities[k]}" for k in SCAN_ENTITIES if k in entities)
+                figure = {"path": relative, "caption": caption, "scan": scan, "rank": f"{rank:03d}"}
+                figures.append(figure)
+    return sorted(figures, key=lambda figure: (figure["scan"], figure["rank"], figure["path"]))
+
+
+def _is_named_by(output: Output, entities: Mapping[str, str]) -> bool:
+    """Tell whether a file has the entities of an output, whose values may be templates."""
+    for name in ("desc", "suffix"):
+        pattern = re.sub(r"\\\{\w+\\\}", "[A-Za-z0-9+]+", re.escape(output.bids.get(name, "")))
+        if not re.fullmatch(pattern, entities.get(name, "")):
+            return False
+    return True
 
 
 def participant_tables(root: Path, label: str) -> list[dict[str, Any]]:

@@ -149,7 +149,8 @@ class Spec:
     """A stage: its steps, the container image that runs it, and named sets of parameters.
 
     ``version`` is part of every result's identity: raise it when results change, and what was
-    made by the former version is made again. ``methods`` is what a paper would say of it.
+    made by the former version is made again. ``methods`` is what a paper would say of it;
+    ``libraries`` are the packages whose versions can change results and are therefore recorded.
     """
 
     name: str
@@ -159,6 +160,7 @@ class Spec:
     steps: Mapping[str, Step]
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     methods: str = ""
+    libraries: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
 
     @property
@@ -189,6 +191,7 @@ def parse_spec(data: Any, *, file: Path) -> Spec:
         steps={name: _step(name, body) for name, body in top.children("steps", needed=True)},
         presets={name: body.plain() for name, body in top.children("presets")},
         methods=top.text("methods", default=""),
+        libraries=tuple(top.texts("libraries")),
         references=tuple(top.texts("references")),
     )
     top.finish()

@@ -29,20 +29,6 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
-# Libraries whose versions can change a result; those that the step imported are recorded.
-LIBRARIES = {
-    "numpy": "numpy",
-    "scipy": "scipy",
-    "nibabel": "nibabel",
-    "nilearn": "nilearn",
-    "skimage": "scikit-image",
-    "sklearn": "scikit-learn",
-    "SimpleITK": "SimpleITK",
-    "ants": "antspyx",
-    "torch": "torch",
-    "monai": "monai",
-    "diffusers": "diffusers",
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,7 +76,7 @@ def run_job(job: Job, folder: Path) -> dict[str, Any]:
         "status": "failed" if error else "done",
         "seconds": round(time.perf_counter() - started, 3),
         "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3),
-        "software": _library_versions(),
+        "software": _library_versions(job.stage),
         "error": error,
     }
 
@@ -129,14 +115,14 @@ def _limit_threads(threads: int) -> None:
         sys.modules["torch"].set_num_threads(threads)
 
 
-def _library_versions() -> dict[str, str]:
+def _library_versions(stage: str) -> dict[str, str]:
+    """Tell the versions of the libraries that, by its spec, make the stage's results."""
     versions = {"python": sys.version.split()[0]}
-    for module, distribution in LIBRARIES.items():
-        if module in sys.modules:
-            try:
-                versions[distribution] = version(distribution)
-            except PackageNotFoundError:
-                versions[distribution] = getattr(sys.modules[module], "__version__", "unknown")
+    for name in specs.load(stage).libraries:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
     return versions
 
 

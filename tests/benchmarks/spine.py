@@ -1,0 +1,171 @@
+"""The spine's own cost: start-up, indexing and planning, a no-op re-run, the cost per job.
+
+Claims: ``--help`` ≤ 0.6 s; one participant of a 1,000-participant, 12,000-file dataset indexed and
+planned in ≤ 1.5 s, all of them in ≤ 6 s (beside pybids on the same files); a run with 1,000
+finished jobs ≤ 10 s; ≤ 0.2 s per job beyond the step itself (beside plain Nipype MultiProc on nodes that do
+nothing). Run as ``python -m tests.benchmarks.spine``; the toy stages stand in for the science.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from tests.benchmarks.record import save
+
+REPOSITORY = Path(__file__).parents[2]
+PARTICIPANTS = 1000
+PLAIN = """
+from nipype import Function, Node, Workflow
+
+def add_one(x):
+    return x + 1
+
+if __name__ == "__main__":
+    workflow = Workflow("plain", base_dir={folder!r})
+    for i in range(50):
+        node = Node(Function(["x"], ["y"], function=add_one), name=f"n{{i}}")
+        node.inputs.x = i
+        workflow.add_nodes([node])
+    workflow.run("MultiProc", plugin_args={{"n_procs": {cores}}})
+"""
+
+
+def main() -> None:
+    """Measure everything and write ``spine.json``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks"))
+    out = parser.parse_args().out.resolve()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        checkout, data = _toy_checkout(root / "checkout"), _dataset(root / "data")
+        rows = [
+            _row("--help", "s", 0.6, lambda: _app(REPOSITORY, "--help"), repeats=5),
+            _row("plan one of 1,000", "s", 1.5, lambda: _dry(checkout, data, "0007"), repeats=5),
+            _row("plan all 1,000", "s", 6.0, lambda: _dry(checkout, data), repeats=3),
+            _row("pybids, one of 1,000, no metadata", "s", None, lambda: _pybids(data, "0007")),
+            _row("pybids, all, no metadata", "s", None, lambda: _pybids(data, "")),
+            *_jobs(checkout, data, root),
+        ]
+    save("spine", rows, ["nipype", "pybids", "brainstages"], out)
+
+
+def _jobs(checkout: Path, data: Path, root: Path) -> list[dict]:
+    """Run 1,000 jobs that add a number to a tiny image, then again with nothing to do."""
+    options = ["--skip-bids-validation", "--no-validate-outputs", "-w", str(root / "work")]
+    command = [str(data), str(root / "out"), "participant", "--stages", "alpha", *options]
+    first = _seconds(lambda: _app(checkout, *command))
+    status = max((root / "out" / "logs").glob("run-*/status.json"))
+    jobs = json.loads(status.read_text())["jobs"]
+    assert jobs["done"] == 2 * PARTICIPANTS, jobs
+    again = _seconds(lambda: _app(checkout, *command))
+    status = max((root / "out" / "logs").glob("run-*/status.json"), key=lambda p: p.stat().st_mtime)
+    assert json.loads(status.read_text())["jobs"]["skipped"] == 2 * PARTICIPANTS
+    records = (root / "out" / "brainstages-alpha" / "logs" / "jobs").glob("*.json")
+    inside = sum(json.loads(path.read_text())["seconds"] for path in records)
+    count = 2 * PARTICIPANTS
+    cores = len(os.sched_getaffinity(0))
+    return [
+        {"what": f"{count} jobs, all of the run", "seconds": round(first, 2)},
+        {
+            "what": "cost per job beyond its step",
+            "seconds": round((first - inside / cores) / count, 4),
+            "asked": 0.2,
+        },
+        {"what": f"no-op re-run, {count} finished jobs", "seconds": round(again, 2), "asked": 10},
+        {
+            "what": "plain Nipype MultiProc, per trivial node (50 nodes)",
+            "seconds": round(_seconds(lambda: _plain_nipype(root)) / 50, 3),
+        },
+        {
+            "what": "plain Nipype MultiProc, cached, per node",
+            "seconds": round(_seconds(lambda: _plain_nipype(root)) / 50, 3),
+        },
+    ]
+
+
+def _plain_nipype(root: Path) -> None:
+    """Run 50 Function nodes as Nipype's documentation shows it, with its own settings."""
+    script = root / "plain.py"
+    script.write_text(PLAIN.format(folder=str(root / "plain"), cores=len(os.sched_getaffinity(0))))
+    environment = {**os.environ, "NO_ET": "1"}
+    subprocess.run([sys.executable, script], check=True, capture_output=True, env=environment)
+
+
+def _pybids(data: Path, label: str) -> None:
+    ignore = f", ignore=[re.compile('sub-(?!{label})')]" if label else ""
+    code = (
+        "import re; from bids import BIDSLayout, BIDSLayoutIndexer;"
+        f"i = BIDSLayoutIndexer(validate=False, index_metadata=False{ignore});"
+        f"print(len(BIDSLayout({str(data)!r}, indexer=i).files))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def _dry(checkout: Path, data: Path, *labels: str) -> None:
+    chosen = ["--participant-label", *labels] if labels else []
+    _app(checkout, str(data), str(data.parent / "none"), "participant", "--dry-run", *chosen)
+
+
+def _app(checkout: Path, *arguments: str) -> None:
+    command = [sys.executable, "-m", "bids_app", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+
+
+def _row(what, unit, asked, action, *, repeats=1) -> dict:
+    """Measure the median wall time of an action, in seconds."""
+    times = sorted(_seconds(action) for _ in range(repeats))
+    row = {"what": what, "seconds": round(times[len(times) // 2], 3)}
+    return row | ({"asked": asked} if asked is not None else {})
+
+
+def _seconds(action) -> float:
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def _toy_checkout(root: Path) -> Path:
+    for name in ("bids_app", "specs", "stages"):
+        ignore = shutil.ignore_patterns("*.yaml", "recipes", *_stages())
+        shutil.copytree(REPOSITORY / name, root / name, ignore=ignore)
+    shutil.copytree(REPOSITORY / "tests" / "toy", root, dirs_exist_ok=True)
+    return root
+
+
+def _stages() -> list[str]:
+    return [p.name for p in (REPOSITORY / "stages").iterdir() if (p / "__init__.py").exists()]
+
+
+def _dataset(root: Path) -> Path:
+    """Write 1,000 participants with 12 files each; one image each is real."""
+    root.mkdir()
+    (root / "dataset_description.json").write_text('{"Name": "big", "BIDSVersion": "1.10.0"}')
+    image = root.parent / "image.nii.gz"
+    nib.Nifti1Image(np.ones((4, 4, 4), np.float32), np.eye(4)).to_filename(image)
+    for number in range(PARTICIPANTS):
+        label = f"sub-{number:04d}"
+        anat, func = root / label / "anat", root / label / "func"
+        anat.mkdir(parents=True)
+        func.mkdir()
+        shutil.copy(image, anat / f"{label}_T1w.nii.gz")
+        for name in ("T1w.json", "T2w.nii.gz", "T2w.json", "FLAIR.nii.gz", "FLAIR.json"):
+            (anat / f"{label}_{name}").touch()
+        for run in (1, 2):
+            for name in ("bold.nii.gz", "bold.json", "events.tsv"):
+                (func / f"{label}_task-rest_run-{run}_{name}").touch()
+    return root
+
+
+if __name__ == "__main__":
+    main()
