@@ -83,8 +83,11 @@ def _range(param: Param) -> str:
         return "on with --…, off with --no-…"
     if param.choices:
         return ", ".join(map(str, param.choices))
-    bounds = [f"≥ {param.min:g}"] * (param.min is not None)
-    bounds += [f"≤ {param.max:g}"] * (param.max is not None)
+    bounds = [
+        f"{sign} {bound:g}"
+        for sign, bound in (("≥", param.min), ("≤", param.max))
+        if bound is not None
+    ]
     return " ".join([param.type, *bounds, param.unit]).strip()
 
 

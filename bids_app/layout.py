@@ -68,6 +68,17 @@ def check_dataset(root: Path) -> dict[str, Any]:
     return description
 
 
+def is_synthetic(root: Path) -> bool:
+    """Tell whether a raw dataset says of itself that a program made it up.
+
+    Generators name themselves in GeneratedBy, as our demo does; a converter from DICOM does too,
+    so only names that speak of a demo, phantom or simulation count.
+    """
+    makers = check_dataset(root).get("GeneratedBy", [])
+    names = " ".join(str(m.get("Name", "")) for m in makers if isinstance(m, dict)).lower()
+    return any(word in names for word in ("demo", "phantom", "simul", "synth"))
+
+
 def list_participants(root: Path) -> list[str]:
     """List the labels of a dataset's participants, sorted, from its sub-* folders."""
     with os.scandir(root) as entries:

@@ -78,16 +78,37 @@ def make_plan(
     return plan
 
 
-def has_inputs(spec: Spec, files: Iterable[BidsFile], others: Iterable[str]) -> bool:
-    """Tell whether a stage can run: what it needs exists, or it or another stage makes it."""
+def has_inputs(
+    spec: Spec, files: Iterable[BidsFile], others: Iterable[str], levels: Iterable[str]
+) -> bool:
+    """Tell whether a stage can run: what it needs exists, or it or another stage makes it.
+
+    What a stage makes for itself counts only if the step that makes it is at a requested level: a
+    participant step that waits for the stage's group step has nothing to do yet.
+    """
     records = _by_source(files)
-    for needed in (i for step in spec.steps.values() for i in step.inputs.values()):
-        if needed.optional or needed.source in (spec.name, *others):
+    steps = [step for step in spec.steps.values() if step.level in levels]
+    for needed in (i for step in steps for i in step.inputs.values()):
+        if needed.optional or needed.source in others:
+            continue
+        if needed.source == spec.name and any(_makes(step, needed) for step in steps):
             continue
         pool = records.get(needed.source, {}).values()
         if not any(matches(file.entities, needed.query) for file in pool):
             return False
     return True
+
+
+def _makes(step: Step, needed: Input) -> bool:
+    """Tell whether a step writes what an input asks for, by suffix and extension."""
+    for output in step.outputs.values():
+        made = output.bids or parse_path(re.sub(r"\W*\{\w+\}\W*", "x/", output.path)) or {}
+        if output.table:
+            made = {"suffix": output.table.partition(".")[0], "extension": ".tsv"}
+        query = {k: v for k, v in needed.query.items() if k in ("suffix", "extension")}
+        if matches(made, query):
+            return True
+    return False
 
 
 def matches(entities: Mapping[str, Any], query: Mapping[str, Any]) -> bool:

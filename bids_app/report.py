@@ -14,11 +14,12 @@ from jinja2 import Environment, FileSystemLoader
 
 from bids_app import __version__, files, log
 from bids_app.sink import FIGURES
-from specs import Spec
+from specs import SPECS_DIR, Spec
 from specs.entities import parse_path
 from specs.schema import Output
 
 TEMPLATES = Path(__file__).parent / "templates"
+PUBLISHED = SPECS_DIR / "published"
 FIGURE_TYPES = (".png", ".svg")
 SCAN_ENTITIES = ("ses", "acq", "ce", "rec", "run")
 
@@ -66,7 +67,7 @@ def write(
             spec=spec,
             headlines=headlines(root),
             table=stage_table(root),
-            tables=stage_tables(root),
+            tables=stage_tables(root, published_numbers(runs, spec.name)),
             figures=stage_figures(root, spec),
             failures=_of_stage(failures, spec.name),
         )
@@ -110,14 +111,31 @@ def stage_figures(root: Path, spec: Spec) -> list[dict[str, str]]:
     return _figures(root, (root / "figures").glob("*"), spec)
 
 
-def stage_tables(root: Path) -> list[dict[str, Any]]:
-    """Read the tables of results about the whole group."""
+def stage_tables(root: Path, published: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Read the tables of results about the whole group.
+
+    Rows that name an ``item`` that a study published get its number beside them.
+    """
     tables = []
-    for path in sorted(root.glob("*_metrics.tsv")):
+    for path in [*sorted(root.glob("plans/counts.tsv")), *sorted(root.glob("*_metrics.tsv"))]:
         rows = files.read_table(path)
+        if any(row.get("item") in published for row in rows):
+            rows = [{**row, "published": published.get(row["item"], "")} for row in rows]
         if rows:
             tables.append({"name": path.name, "rows": rows, "columns": list(rows[0])})
     return tables
+
+
+def published_numbers(runs: Sequence[Mapping[str, Any]], stage: str) -> dict[str, str]:
+    """Look up what the study printed whose recipe the stage's latest run followed, by item.
+
+    Nothing for synthetic data: their numbers say nothing about the study's.
+    """
+    latest = next((run for run in runs if stage in run["stages"]), None)
+    if latest is None or not latest["recipe"] or latest["synthetic"]:
+        return {}
+    rows = files.read_table(PUBLISHED / f"{latest['recipe']}.tsv")
+    return {row["item"]: row["value"] for row in rows if "item" in row}
 
 
 def headlines(root: Path) -> list[str]:

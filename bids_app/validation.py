@@ -25,7 +25,7 @@ CONTENT_CODES = (
     "T1W_FILE_WITH_TOO_MANY_DIMENSIONS",
 )
 # Complaints that a view of some files cannot but raise, and that mean nothing for the run.
-VIEW_CODES = ("PARTICIPANT_ID_MISMATCH",)
+VIEW_CODES = ("PARTICIPANT_ID_MISMATCH", "SIDECAR_WITHOUT_DATAFILE")
 # What would be nice to know of a dataset but concerns no run: a hundred lines for any real one.
 RECOMMENDATIONS = ("RECOMMENDED", "TOO_FEW_AUTHORS", "NO_AUTHORS", "README_FILE")
 
@@ -58,8 +58,8 @@ def validate_inputs(bids_dir: Path, paths: Iterable[str], view: Path) -> Finding
     view.mkdir(parents=True)
     chosen = {Path(path) for path in paths}
     chosen |= {sidecar for path in chosen if (sidecar := _sidecar(path)).is_file()}
-    at_root = (p for p in bids_dir.iterdir() if p.is_file() and not p.name.startswith("."))
-    for path in [*at_root, *chosen]:
+    chosen |= {p for p in bids_dir.iterdir() if p.is_file() and not p.name.startswith(".")}
+    for path in sorted(chosen):
         link = view / path.relative_to(bids_dir)
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(path)

@@ -30,11 +30,11 @@ Where the truth is
 them under derivatives/truth, on the grid of each image; its README lists them.
 """
 
-from .dataset import write_dataset
-from .person import Anatomy, draw_anatomy
-from .phantom import Phantom, make_phantom, make_twins
-from .scan import Acquisition, draw_acquisition
-from .template import HeadTemplate, load_template
+from bids_app.demo.dataset import write_dataset
+from bids_app.demo.person import Anatomy, draw_anatomy
+from bids_app.demo.phantom import Phantom, make_phantom, make_twins
+from bids_app.demo.scan import Acquisition, draw_acquisition
+from bids_app.demo.template import HeadTemplate, load_template
 
 __all__ = [
     "Acquisition",

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .dataset import write_dataset
+from bids_app.demo.dataset import write_dataset
 
 OK, USAGE, CANNOT_CREATE = 0, 64, 73
 

@@ -14,8 +14,8 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from . import texts
-from .person import (
+from bids_app.demo import texts
+from bids_app.demo.person import (
     AGE_RANGE_Y,
     AGEING_GM_LOSS,
     AGEING_VENTRICLE_MM,
@@ -26,9 +26,9 @@ from .person import (
     draw_anatomy,
     head_scale,
 )
-from .phantom import Phantom, make_phantom
-from .scan import Acquisition, draw_acquisition
-from .template import SEX_GM_GAIN, TEMPLATE, load_template
+from bids_app.demo.phantom import Phantom, make_phantom
+from bids_app.demo.scan import Acquisition, draw_acquisition
+from bids_app.demo.template import SEX_GM_GAIN, TEMPLATE, load_template
 
 # Three fields of view and four storage orders against two sexes: none of them tells the sex.
 CROPS_MM = ((0.0, 0.0), (8.0, 8.0), (4.0, 4.0))

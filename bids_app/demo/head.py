@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .template import CSF, WM, Array
+from bids_app.demo.template import CSF, WM, Array
 
 Overlay = Callable[[Array, Array | float, Array], Array]
 

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from scipy import ndimage
 
-from .template import CSF, GM, WM, Array, HeadTemplate, sample
+from bids_app.demo.template import CSF, GM, WM, Array, HeadTemplate, sample
 
 Sex = Literal["F", "M"]
 

@@ -17,8 +17,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .head import paint_head
-from .person import (
+from bids_app.demo.head import paint_head
+from bids_app.demo.person import (
     AGE_RANGE_Y,
     AGEING_VENTRICLE_MM,
     Anatomy,
@@ -30,8 +30,15 @@ from .person import (
     paint_brain,
     push_from_ventricles,
 )
-from .scan import Acquisition, add_noise, draw_acquisition, draw_bias, find_pose, place_grid
-from .template import Array, HeadTemplate, Matrix, load_template, sample
+from bids_app.demo.scan import (
+    Acquisition,
+    add_noise,
+    draw_acquisition,
+    draw_bias,
+    find_pose,
+    place_grid,
+)
+from bids_app.demo.template import Array, HeadTemplate, Matrix, load_template, sample
 
 FAR_MM = 200.0
 CHUNK = 500_000  # points rendered at a time; bounds memory at fine resolutions

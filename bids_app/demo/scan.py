@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from .template import Array, Matrix
+from bids_app.demo.template import Array, Matrix
 
 CENTRE_MM = np.array([0.0, -20.0, 0.0])  # template point about which heads turn and grow
 FOV_MM = np.array([208.0, 248.0, 240.0])

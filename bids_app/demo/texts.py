@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .person import AGE_RANGE_Y, AGEING_GM_LOSS, AGEING_VENTRICLE_MM, SEX_SCALE
-from .template import SEX_GM_GAIN, TEMPLATE
+from bids_app.demo.person import AGE_RANGE_Y, AGEING_GM_LOSS, AGEING_VENTRICLE_MM, SEX_SCALE
+from bids_app.demo.template import SEX_GM_GAIN, TEMPLATE
 
 BIDS_VERSION = "1.10.0"
 LICENSE = "ICBM152 2009a templates, (C) 1993-2009 Louis Collins, McGill University; see README.md"

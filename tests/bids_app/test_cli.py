@@ -202,7 +202,7 @@ def test_a_plugin_file_gives_the_plugin_and_its_arguments(tmp_path):
     file = tmp_path / "plugin.yml"
     file.write_text("plugin: SLURM\nplugin_args: {sbatch_args: --mem=4G}\n")
     for flag in ("--use-plugin", "--nipype-plugin-file"):
-        config = parse(flag, file)
+        config = parse(flag, file, "-w", tmp_path / "work")
         assert (config.plugin, config.plugin_args) == ("SLURM", {"sbatch_args": "--mem=4G"})
     file.write_text("n_procs: 3\n")
     assert "expected 'plugin: NAME'" in refuse("--use-plugin", file)

@@ -84,6 +84,15 @@ def test_missing_or_damaged_descriptions_are_named_with_the_remedy(tmp_path):
     assert caught.value.code is Exit.MISSING_FILE
 
 
+def test_made_up_data_are_told_from_converted_ones(raw):
+    path = raw / "dataset_description.json"
+    for maker, answer in (("bids_app.demo", True), ("HeuDiConv", False), ("BrainPhantom", True)):
+        path.write_text(
+            json.dumps({"Name": "x", "BIDSVersion": "1.10.0", "GeneratedBy": [{"Name": maker}]})
+        )
+        assert layout.is_synthetic(raw) is answer
+
+
 def test_unknown_participants_are_named(raw):
     assert layout.select_participants(raw, []) == ["01", "02"]
     assert layout.select_participants(raw, ["02"]) == ["02"]

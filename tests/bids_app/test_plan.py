@@ -7,7 +7,7 @@ import pytest
 from bids_app.config import Config
 from bids_app.layout import BidsFile
 from bids_app.plan import has_inputs, make_plan, matches
-from specs.entities import build_path
+from specs.entities import build_path, parse_path
 from specs.reading import read_yaml
 from specs.schema import parse_spec
 
@@ -137,10 +137,26 @@ def test_planning_is_independent_of_the_order_of_files():
 
 
 def test_stages_without_inputs_are_told_apart():
-    assert has_inputs(ALPHA, [t1w(sub="01")], [])
-    assert not has_inputs(ALPHA, [], [])
-    assert has_inputs(BETA, [], ["alpha"])
-    assert not has_inputs(BETA, [t1w(sub="01")], [])
+    both = ("participant", "group")
+    assert has_inputs(ALPHA, [t1w(sub="01")], [], both)
+    assert not has_inputs(ALPHA, [], [], both)
+    assert has_inputs(BETA, [], ["alpha"], both)
+    assert not has_inputs(BETA, [t1w(sub="01")], [], both)
+
+
+def test_a_stage_that_waits_for_its_own_group_step_is_not_chosen_yet():
+    text = read_yaml(TOY / "beta.yaml")
+    text["steps"]["choose"]["inputs"]["value"] = {
+        "from": "beta",
+        "query": {"suffix": "value", "extension": ".json"},
+        "many": True,
+        "help": "What the group step found.",
+    }
+    spec = parse_spec(text, file=TOY)
+    assert has_inputs(spec, [], ["alpha"], ("participant", "group"))
+    assert not has_inputs(spec, [], ["alpha"], ("participant",))
+    done = BidsFile("beta", "/out/b/models/mean/value.json", parse_path("models/mean/value.json"))
+    assert has_inputs(spec, [done], ["alpha"], ("participant",))
 
 
 @pytest.mark.parametrize(

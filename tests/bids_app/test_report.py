@@ -22,8 +22,12 @@ steps:
     over: [sub]
     inputs: {image: {from: raw, query: {suffix: T1w}, help: x}}
     outputs:
-      mask: {bids: {datatype: figures, desc: mask, suffix: T1w, extension: .png}, metadata: {Description: The outline.}}
-      arms: {bids: {datatype: figures, desc: "arm{arm}", suffix: T1w, extension: .png}, metadata: {Description: One arm.}}
+      mask:
+        bids: {datatype: figures, desc: mask, suffix: T1w, extension: .png}
+        metadata: {Description: The outline.}
+      arms:
+        bids: {datatype: figures, desc: "arm{arm}", suffix: T1w, extension: .png}
+        metadata: {Description: One arm.}
 """
 
 
@@ -65,8 +69,18 @@ def site(tmp_path):
     ):
         run = out / "logs" / f"run-2026010{number}"
         run.mkdir(parents=True)
-        status = {"run": run.name, "exit_code": 1, "reason": "x", "seconds": 1, "failures": failures,
-                  "participants": {"01": "failed"}, "jobs": {"done": 1, "skipped": 0, "failed": 1}}  # fmt: skip
+        status = {
+            "run": run.name,
+            "stages": ["toy"],
+            "recipe": "sex-slices",
+            "synthetic": False,
+            "exit_code": 1,
+            "reason": "x",
+            "seconds": 1,
+            "failures": failures,
+            "participants": {"01": "failed"},
+            "jobs": {"done": 1, "skipped": 0, "failed": 1},
+        }
         (run / "status.json").write_text(json.dumps(status))
     report.write(out, [spec], {"toy": root}, ["01", "02"])
     return out
@@ -112,6 +126,20 @@ def test_pages_escape_what_they_show_and_load_nothing_from_outside(site, page):
             assert ((site / page).parent / Path(target)).exists() or target.endswith("app.log"), (
                 target
             )
+
+
+def test_published_numbers_stand_beside_real_ones_only(site):
+    runs = report.read_runs(site)
+    published = report.published_numbers(runs, "toy")
+    assert published["participants"] == "7076"
+    root = site / "brainstages-toy"
+    (root / "plans" / "counts.tsv").write_text("item\tvalue\nparticipants\t92\nmean\t3\n")
+    counts = report.stage_tables(root, published)[0]
+    assert counts["rows"][0] == {"item": "participants", "value": "92", "published": "7076"}
+    assert counts["rows"][1]["published"] == ""
+    assert report.published_numbers([{**runs[0], "synthetic": True}], "toy") == {}
+    assert report.published_numbers([{**runs[0], "recipe": ""}], "toy") == {}
+    assert report.published_numbers(runs, "another") == {}
 
 
 def test_a_report_that_cannot_be_written_is_a_warning(site, tmp_path):
