@@ -1,0 +1,196 @@
+"""Step features: turn every stimulus into a series of features of one feature space."""
+
+import logging
+import tempfile
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import nn
+
+from stages.encoding.autoencoder import Autoencoder, to_pixels, train_autoencoder
+from stages.encoding.extraction import (
+    extract,
+    luminance,
+    motion,
+    resolve_layer,
+)
+from stages.encoding.feature_file import Series, save_features
+from stages.encoding.figures import draw_reconstructions
+from stages.encoding.images import SIZE, fingerprint, to_tensor
+from stages.encoding.provenance import RANDOM, REAL
+from stages.encoding.stimuli import kind_of, read_frames, read_series, stimulus_name
+from stages.encoding.weights import build_network
+
+logger = logging.getLogger(__name__)
+
+BASELINES = {"luminance": luminance, "motion": motion}
+READY = "series"  # the feature space of series that were made elsewhere
+SHOWN_RECONSTRUCTIONS = 6
+
+
+def run(
+    *,
+    stimuli: list[str],
+    vgg16: str | None,
+    resnet50: str | None,
+    features: str,
+    network: str,
+    reconstructions: str,
+    model: str,
+    frame_rate: float,
+    frame_step: int,
+    fit_frame: str,
+    map_grid: int,
+    batch_size: int,
+    test: list[str],
+    epochs: int,
+    learning_rate: float,
+    seed: int,
+) -> None:
+    """Write the features of all stimuli for one feature space.
+
+    Raises
+    ------
+    ValueError
+        An unknown model or layer, weights of another network, or no stimulus of the right kind.
+    """
+    name = model.partition("+")[0]
+    weights = {"vgg16": vgg16, "resnet50": resnet50, "autoencoder": resnet50}
+    known = [*weights, *BASELINES, READY]
+    if name not in known:
+        raise ValueError(f"model {model!r}: no such feature space; there are {', '.join(known)}")
+    paths = {stimulus_name(Path(path)): Path(path) for path in stimuli}
+    about: dict[str, Any] = {"model": model, "weights": "none", "provenance": REAL}
+    if name == READY:
+        series = {n: Series(*read_series(p)) for n, p in paths.items() if kind_of(p) == "series"}
+        _check_any(series, model, "feature series (.npy, .tsv, .tsv.gz)", paths)
+        save_features(Path(features), series, about)
+        return
+    pictures = {n: p for n, p in paths.items() if kind_of(p) in ("movie", "image")}
+    _check_any(pictures, model, "movies or images", paths)
+    with tempfile.TemporaryDirectory(dir=Path(features).parent) as folder:
+        stills = {
+            n: _decode(p, Path(folder) / f"{i}.bin", frame_rate, frame_step, fit_frame)
+            for i, (n, p) in enumerate(pictures.items())
+        }
+        if name in BASELINES:
+            values = {n: BASELINES[name](iter(frames)) for n, frames in stills.items()}
+        else:
+            net, origin = _build(name, weights[name], seed)
+            about |= {"weights": origin, "provenance": RANDOM if origin == RANDOM else REAL}
+            if name == "autoencoder":
+                net = _train(net, stills, test, epochs, batch_size, learning_rate, seed, about)
+                save_file(net.state_dict(), network)
+                _draw_reconstructions(net, next(iter(stills.values())), Path(reconstructions))
+            about["layer"] = resolve_layer(net, model)
+            values = {}
+            for n, frames in stills.items():
+                values[n] = _extract(net, about["layer"], frames, map_grid, batch_size)
+                logger.info("%s: %s, %d frames", model, n, len(frames))
+        rate_hz = frame_rate / frame_step
+        series = {n: _series(values[n], stills[n], pictures[n], rate_hz) for n in stills}
+        save_features(Path(features), series, about)
+
+
+def _build(name: str, given: str | None, seed: int) -> tuple[Any, str]:
+    """Build the network of a feature space on the device that there is."""
+    kind = "resnet50" if name == "autoencoder" else name
+    net, origin = build_network(kind, Path(given) if given else None, seed=seed)
+    if origin == RANDOM:
+        logger.warning("%s: its weights are random; give them with --weights %s=PATH", name, kind)
+    return net.to("cuda" if torch.cuda.is_available() else "cpu"), origin
+
+
+def _extract(
+    net: nn.Module, layer: str, frames: NDArray[np.uint8], map_grid: int, batch_size: int
+) -> NDArray[np.float32]:
+    return np.concatenate(
+        [
+            extract(net, layer, frames[start : start + batch_size], map_grid=map_grid)
+            for start in range(0, len(frames), batch_size)
+        ]
+    )
+
+
+def _draw_reconstructions(net: nn.Module, frames: NDArray[np.uint8], path: Path) -> None:
+    picks = np.linspace(0, len(frames) - 1, SHOWN_RECONSTRUCTIONS).astype(int)
+    device = next(net.parameters()).device
+    with torch.inference_mode():
+        made = to_pixels(net(to_tensor(frames[picks]).to(device)))
+    draw_reconstructions(path, frames[picks], made)
+
+
+def _train(
+    net: Any,
+    stills: dict[str, NDArray[np.uint8]],
+    test: list[str],
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    about: dict[str, Any],
+) -> Autoencoder:
+    """Train an autoencoder on the stimuli that no test run shows."""
+    training = [n for n in stills if not any(fnmatch(n, pattern) for pattern in test)]
+    if not training:
+        raise ValueError(
+            f"autoencoder: every stimulus matches {', '.join(test)} and is for testing; rename the"
+            " training stimuli or change --encoding-test"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Autoencoder(net).to(next(net.parameters()).device)
+    losses = train_autoencoder(
+        model,
+        _Stack([stills[n] for n in training]),
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    about["trained_on"] = training
+    about["losses"] = losses
+    return model
+
+
+class _Stack:
+    """Arrays on disk, one behind the other, as one sequence of frames."""
+
+    def __init__(self, arrays: list[NDArray[np.uint8]]) -> None:
+        self._arrays = arrays
+        self._ends = np.cumsum([len(array) for array in arrays])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        which = int(np.searchsorted(self._ends, index, side="right"))
+        return self._arrays[which][index - self._ends[which]]
+
+
+def _decode(
+    path: Path, scratch: Path, frame_rate: float, frame_step: int, fit: str
+) -> NDArray[np.uint8]:
+    """Decode a stimulus once, to a file, so that any number of frames fits in memory."""
+    with scratch.open("wb") as stream:
+        for frame in read_frames(path, frame_rate=frame_rate, frame_step=frame_step, fit=fit):
+            stream.write(np.ascontiguousarray(frame).tobytes())
+    return np.memmap(scratch, np.uint8, "r").reshape(-1, SIZE, SIZE, 3)
+
+
+def _series(
+    values: NDArray[np.float32], frames: NDArray[np.uint8], path: Path, rate_hz: float
+) -> Series:
+    hashes = np.array([fingerprint(frame) for frame in frames], dtype=np.int64)
+    return Series(values, 0.0 if kind_of(path) == "image" else rate_hz, 0.0, hashes)
+
+
+def _check_any(found: object, model: str, what: str, paths: dict[str, Path]) -> None:
+    if not found:
+        some = ", ".join(list(paths)[:5])
+        raise ValueError(f"model {model!r} needs {what} in stimuli/, found {some}")

@@ -1,0 +1,196 @@
+"""Step summarize: all participants' numbers as the study's tables and as a reviewer wants them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from stages.encoding import figures, resnet50, vgg16
+from stages.encoding.feature_file import read_about
+from stages.encoding.provenance import REAL, join_origins
+from stages.encoding.published import compare, describe_models, read_table_2
+from stages.encoding.tables import number, read_rows, write_rows
+
+MEASURES = (
+    "mean_voxel_r",
+    "mean_cv_r",
+    "share_significant",
+    "mean_ceiling",
+    "mean_r_over_ceiling",
+    "mean_pattern_r",
+    "two_way_accuracy",
+    "mean_r2",
+)
+PARAMETERS = {"vgg16": vgg16.PARAMETERS, "resnet50": resnet50.PARAMETERS}
+
+
+def run(
+    *,
+    conditions_tables: list[str],
+    regions_tables: list[str],
+    features: list[str],
+    models: str,
+    table2: str,
+    pairs: str,
+    group: str,
+    group_regions: str,
+    curves_figure: str,
+    people_figure: str,
+    regions_figure: str,
+    seed: int,
+) -> None:
+    """Write the tables and figures over participants.
+
+    Raises
+    ------
+    ValueError
+        No participant's table has a row.
+    """
+    people = {_participant(path): read_rows(Path(path)) for path in conditions_tables}
+    rows = [row | {"participant": name} for name, table in people.items() for row in table]
+    if not rows:
+        raise ValueError("no participant's table has a row; run step fit again")
+    origins = {str(about["model"]): str(about["weights"]) for about in map(read_about, features)}
+    write_rows(Path(models), describe_models(origins, PARAMETERS))
+    origin = join_origins(row["provenance"] for row in rows if row["provenance"] != "n/a")
+    grid = [row for row in rows if row["protocol"] == "published"]
+    if grid:
+        printed = read_table_2()
+        cells = compare(grid, printed)
+        write_rows(Path(table2), cells)
+        write_rows(Path(pairs), compare_models(cells))
+        penalties = sorted({float(row["penalty"]) for row in grid})
+        curves = _curves({(c["condition"], c["penalty"]): c["mean_voxel_r"] for c in cells})
+        beside = _curves(printed) if origin == REAL else None
+        figures.draw_penalties(
+            Path(curves_figure), penalties, curves, "test runs, raw features", origin, beside
+        )
+    summary = [r for r in rows if r["protocol"] != "published"]
+    write_rows(Path(group), summarize(summary, ("condition", "protocol"), MEASURES))
+    chosen = [row for row in rows if row["protocol"] == "selected"]
+    if chosen:
+        _draw(Path(people_figure), chosen, "condition", "mean_voxel_r", origin)
+    places = [
+        row | {"participant": _participant(path)}
+        for path in regions_tables
+        for row in read_rows(Path(path))
+    ]
+    if places:
+        measures = ("mean_r", "share_significant", "median_lag", "mean_r_over_ceiling")
+        write_rows(Path(group_regions), summarize(places, ("condition", "region"), measures))
+        first = [row for row in places if row["condition"] == places[0]["condition"]]
+        _draw(Path(regions_figure), first, "region", "mean_r", origin)
+
+
+def summarize(
+    rows: Sequence[Mapping[str, str]], keys: Sequence[str], measures: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Average measures over participants with 95 % intervals of Student's t.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        One per participant and group.
+    keys : sequence of str
+        Columns that name a group.
+    measures : sequence of str
+        Columns to average; participants without a value do not count.
+
+    Returns
+    -------
+    table : list of dict
+        One row per group and measure: mean, interval, p of the mean being above 0 (one-sided t
+        test), and n.
+    """
+    groups: dict[tuple[str, ...], list[Mapping[str, str]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    table = []
+    for group, members in groups.items():
+        for measure in measures:
+            values = np.array([number(row.get(measure, "n/a")) for row in members])
+            values = values[np.isfinite(values)]
+            if not len(values):
+                continue
+            low, high, p = np.nan, np.nan, np.nan
+            if len(values) > 1 and values.std() > 0:
+                test = stats.ttest_1samp(values, 0.0)
+                low, high = (float(v) for v in test.confidence_interval(0.95))
+                p = float(stats.ttest_1samp(values, 0.0, alternative="greater").pvalue)
+            table.append(
+                {
+                    **dict(zip(keys, group, strict=True)),
+                    "measure": measure,
+                    "mean": float(values.mean()),
+                    "ci_low": low,
+                    "ci_high": high,
+                    "p_above_zero": p,
+                    "n_participants": len(values),
+                    "provenance": join_origins(
+                        row["provenance"] for row in members if row["provenance"] != "n/a"
+                    ),
+                }
+            )
+    return table
+
+
+def compare_models(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Compare models at equal lags, penalty by penalty.
+
+    Raw features of different scale make one penalty mean different things: a difference at equal
+    penalty is not a difference between models, so each model's best is compared too.
+    """
+    by_lags: dict[str, dict[str, dict[float, float]]] = {}
+    for cell in cells:
+        model, _, lags = str(cell["condition"]).partition("@")
+        by_lags.setdefault(lags, {}).setdefault(model, {})[cell["penalty"]] = cell["mean_voxel_r"]
+    table = []
+    for lags, models in by_lags.items():
+        names = list(models)
+        for index, first in enumerate(names):
+            for second in names[index + 1 :]:
+                rows = [
+                    (f"{a:g}", models[first][a], models[second][a])
+                    for a in sorted(models[first].keys() & models[second].keys())
+                ]
+                rows.append(("best", max(models[first].values()), max(models[second].values())))
+                table += [
+                    {
+                        "lags": lags,
+                        "penalty": penalty,
+                        "first": first,
+                        "second": second,
+                        "first_r": x,
+                        "second_r": y,
+                        "difference": x - y,
+                    }
+                    for penalty, x, y in rows
+                ]
+    return table
+
+
+def _curves(cells: Mapping[tuple[str, float], float]) -> dict[str, Any]:
+    names = dict.fromkeys(condition for condition, _ in cells)
+    return {
+        name: np.array([r for (c, _), r in sorted(cells.items(), key=_penalty) if c == name])
+        for name in names
+    }
+
+
+def _penalty(item: tuple[tuple[str, float], float]) -> float:
+    return item[0][1]
+
+
+def _draw(
+    path: Path, rows: Sequence[Mapping[str, str]], key: str, measure: str, origin: str
+) -> None:
+    names = list(dict.fromkeys(row[key] for row in rows))
+    values = [[number(r.get(measure, "n/a")) for r in rows if r[key] == name] for name in names]
+    values = [[v for v in people if np.isfinite(v)] or [0.0] for people in values]
+    figures.draw_people(path, names, values, measure.replace("_", " "), origin)
+
+
+def _participant(path: str) -> str:
+    return Path(path).name.partition("_")[0]

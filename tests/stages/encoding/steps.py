@@ -1,0 +1,41 @@
+"""Calling a step as a job does: defaults from the spec, every input and output by name."""
+
+import importlib
+from pathlib import Path
+
+import specs
+from specs.schema import Output
+
+SPEC = specs.load("encoding")
+
+
+def call(
+    step: str, folder: Path, *, stem: str = "sub-01", seed: int = 0, **given
+) -> dict[str, Path]:
+    """Run a step with given inputs and parameters into ``folder``; return the outputs by name.
+
+    Inputs that are not given are absent, parameters have their default.
+    """
+    described = SPEC.steps[step]
+    unknown = given.keys() - {*described.inputs, *described.params}
+    assert not unknown, f"not of step {step}: {unknown}"
+    inputs = {}
+    for name, item in described.inputs.items():
+        value = given.get(name, [] if item.many and item.source != "option" else None)
+        inputs[name] = [str(v) for v in value] if isinstance(value, list) else value and str(value)
+    params = {name: given.get(name, param.default) for name, param in described.params.items()}
+    outputs = {}
+    for name, output in described.outputs.items():
+        outputs[name] = folder / name / _file_name(output, stem, params)
+        outputs[name].parent.mkdir(parents=True, exist_ok=True)
+    module = importlib.import_module(f"stages.encoding.{step}")
+    paths = {name: str(path) for name, path in outputs.items()}
+    module.run(**inputs, **paths, **params, seed=seed)
+    return outputs
+
+
+def _file_name(output: Output, stem: str, params: dict) -> str:
+    if output.path:
+        return Path(output.path.format(**params)).name
+    desc = output.bids["desc"]
+    return f"{stem}_desc-{desc}_{output.bids['suffix']}{output.bids['extension']}"
