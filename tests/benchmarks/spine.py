@@ -2,8 +2,10 @@
 
 Claims: ``--help`` ≤ 0.6 s; one participant of a 1,000-participant, 12,000-file dataset indexed and
 planned in ≤ 1.5 s, all of them in ≤ 6 s (beside pybids on the same files); a run with 1,000
-finished jobs ≤ 10 s; ≤ 0.2 s per job beyond the step itself (beside plain Nipype MultiProc on nodes that do
-nothing). Run as ``python -m tests.benchmarks.spine``; the toy stages stand in for the science.
+finished jobs ≤ 10 s; ≤ 0.2 s per job beyond the step itself (beside plain Nipype MultiProc on nodes
+that do nothing). The toy stages stand in for the science.
+
+``python -m tests.benchmarks.spine``
 """
 
 import argparse
