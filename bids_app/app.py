@@ -5,6 +5,7 @@ moves in this direction.
 """
 
 import logging
+import os
 import shutil
 import signal
 import sys
@@ -22,18 +23,22 @@ from bids_app import (
     cli,
     dataset,
     files,
+    hpc,
     layout,
     log,
     methods,
     report,
     resume,
+    sbatch,
     show,
     status,
     validation,
 )
 from bids_app.config import Config
 from bids_app.errors import AppError, Exit, exit_of_os_error
+from bids_app.launch import LaunchError, image_name
 from bids_app.plan import Plan, has_inputs, make_plan
+from bids_app.runners import INSPECTORS, own_container
 from specs import Spec
 from specs.job import Job
 
@@ -58,6 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if argv[:1] == ["describe"]:
             return show.describe_stages(argv[1:])
+        if argv[:1] == ["export"]:
+            return show.export_files(argv[1:])
+        if argv[:2] == ["hpc", "slurm"]:
+            return write_slurm_scripts(argv[2:])
+        if "--bids-exec-spec" in argv:
+            return show.print_boutiques()
         config = cli.parse(argv)
         log.set_up(config.verbose, debug=config.debug)
         signal.signal(signal.SIGTERM, _interrupt)
@@ -68,6 +79,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(_say_exit(Exit.INTERRUPTED, INTERRUPTED))
     except OSError as error:
         return int(_say_exit(exit_of_os_error(error, Exit.IO), str(error)))
+
+
+def write_slurm_scripts(argv: Sequence[str]) -> int:
+    """Write scripts that do on a cluster what the rest of the command line asks for.
+
+    ``--dir DIR`` says where; without it they are printed.
+    """
+    given = list(argv)
+    folder = None
+    if "--dir" in given[:-1]:
+        at = given.index("--dir")
+        folder = Path(given[at + 1]).resolve()
+        del given[at : at + 2]
+    config = cli.parse(given)
+    participants = layout.select_participants(config.bids_dir, config.participant_label)
+    _, plan, _ = plan_run(config, participants)
+    scripts = sbatch.make_scripts(config, plan.jobs, participants, folder or Path.cwd())
+    return show.print_files(scripts, folder)
 
 
 def run(config: Config) -> Exit:
@@ -136,7 +165,7 @@ def plan_run(
         chosen = []
         for name in names:
             spec = specs.load(name)
-            if has_inputs(spec, records, [done.name for done in chosen]):
+            if has_inputs(spec, records, [done.name for done in chosen], config.levels):
                 chosen.append(spec)
         logger.log(log.VERBOSE, "stages: %s", ", ".join(spec.name for spec in chosen))
     filters = layout.read_filter_file(config.bids_filter_file) if config.bids_filter_file else {}
@@ -206,9 +235,10 @@ def run_jobs(
     logger.log(log.IMPORTANT, "%d jobs to run, %d done before", len(pending), skipped)
     states: dict[str, dict[str, Any]] = {}
     if pending:
+        images, containers = find_images(config, stages, pending)
         for spec in stages:
-            dataset.write_dataset_files(spec, roots, description)
-        states = _run_workflow(config, pending, roots, this)
+            dataset.write_dataset_files(spec, roots, description, containers.get(spec.name, {}))
+        states = _run_workflow(config, pending, roots, images, this)
         for spec in stages:
             dataset.copy_participants(participants, config.bids_dir, roots[spec.name])
     if config.resource_monitor:
@@ -218,8 +248,42 @@ def run_jobs(
     return status.sum_up(participants, plan.jobs, pending, plan.problems, states)
 
 
+def find_images(
+    config: Config, stages: Sequence[Spec], pending: Sequence[Job]
+) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Name the container image of each stage that will run, and describe it as BIDS wants it.
+
+    Raises
+    ------
+    AppError
+        An image or its engine is missing or cannot be used; nothing was started.
+    """
+    if config.runner not in INSPECTORS:
+        own = own_container(os.environ)
+        return {}, {spec.name: own for spec in stages if own}
+    busy = {job.stage for job in pending}
+    images = {
+        spec.name: image_name(config.runner, spec.image, config.images)
+        for spec in stages
+        if spec.name in busy
+    }
+    steps = [specs.load(job.stage).steps[job.step] for job in pending]
+    needs_gpu = config.n_gpus > 0 and any(step.resources.gpus for step in steps)
+    try:
+        # A cluster's nodes may have the GPU that the machine we submit from lacks.
+        return images, INSPECTORS[config.runner](
+            images, needs_gpu and not hpc.is_cluster(config.plugin)
+        )
+    except LaunchError as error:
+        raise AppError(Exit.MISSING_FILE, str(error)) from error
+
+
 def _run_workflow(
-    config: Config, pending: Sequence[Job], roots: Mapping[str, Path], this: Run
+    config: Config,
+    pending: Sequence[Job],
+    roots: Mapping[str, Path],
+    images: Mapping[str, str],
+    this: Run,
 ) -> dict[str, dict[str, Any]]:
     """Hand the jobs to Nipype and follow them; return how each ended."""
     # Imported here: nothing of Nipype is needed to print help, plan, or find everything done.
@@ -234,21 +298,29 @@ def _run_workflow(
         roots={source: str(root) for source, root in roots.items()},
         states=str(folder),
         runner=config.runner,
+        images=images,
+        gpus=config.n_gpus,
         stop_on_first_crash=config.stop_on_first_crash,
     )
     needs = workflow.find_needs(pending)
-    batches = workflow.cut_batches(pending, nprocs=config.nprocs, omp_nthreads=config.omp_nthreads)
+    batches = workflow.cut_batches(
+        pending,
+        nprocs=config.nprocs,
+        omp_nthreads=config.omp_nthreads,
+        is_cluster=hpc.is_cluster(config.plugin),
+    )
     if config.write_graph:
         files.write_text(show.graph(pending, needs), this.dir / "graph.dot", root=config.out_dir)
     graph = workflow.build_workflow(batches, needs, context, config, this.scratch)
     with Monitor(pending, folder) as monitor:
         try:
-            workflow.run_workflow(graph, config)
+            workflow.run_workflow(graph, config, this.dir)
         except RuntimeError as error:
             # Jobs that failed have said so themselves; this is about what could not go on.
             logger.warning("stopped early: %s", str(error).strip().splitlines()[-1])
         finally:
             workflow.kill_workers()
+        workflow.settle_killed(batches, context)
     return monitor.states
 
 
@@ -286,6 +358,8 @@ def finish_run(
         "seconds": round(time.time() - this.started, 1),
         "levels": list(config.levels),
         "stages": [spec.name for spec in stages],
+        "recipe": config.recipe,
+        "synthetic": layout.is_synthetic(config.bids_dir),
         "jobs": {
             "done": outcome.done,
             "skipped": outcome.skipped,

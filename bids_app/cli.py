@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import specs
-from bids_app import __version__, machine
+from bids_app import __version__, hpc, machine
 from bids_app.config import (
     OPTIONS,
     Config,
@@ -25,7 +25,7 @@ from bids_app.errors import AppError, Exit
 from specs import Spec, read_yaml
 from specs.schema import LEVELS, Param
 
-RUNNERS = ("inprocess", "subprocess")
+RUNNERS = ("inprocess", "subprocess", "docker", "apptainer")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -53,12 +53,17 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Confi
             )
     layer = merge(_layers(given))
     options = layer.options
+    _read_plugin_file(options)
     options.setdefault("nprocs", machine.available_cpus(environ))
     options.setdefault("memory_gb", round(machine.available_memory_gb(environ), 2))
+    if hpc.is_cluster(options.get("plugin", "")) and "work_dir" not in options:
+        raise AppError(
+            Exit.USAGE,
+            f"plugin {options['plugin']}: give a work folder that all nodes see, with -w",
+        )
     options.setdefault("work_dir", Path(environ.get("TMPDIR", ".")).resolve() / "work")
     options["participant_label"] = _labels(options.get("participant_label", ()), "sub")
     options["session_label"] = _labels(options.get("session_label", ()), "ses")
-    _read_plugin_file(options)
     config = Config(**options, params=layer.params)
     _refuse_impossible(config)
     return config
@@ -79,6 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("out_dir", type=_path, help="where derivatives go, one folder per stage")
     add("levels", nargs="+", metavar="{participant,group}", help="analysis level(s), in order")
     add("--version", action="version", version=f"brainstages {__version__}")
+    add("--bids-exec-spec", action="store_true", help="print the Boutiques descriptor and stop")
 
     add = parser.add_argument_group("what to run").add_argument
     add("--stages", nargs="+", metavar="NAME", help="default: all whose inputs exist")
@@ -148,6 +154,19 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add(*_spell("mem-gb"), type=float, dest="memory_gb", metavar="GB", help="the same in GB")
     add("--runner", choices=RUNNERS, help="how stage processes start (default: subprocess)")
+    add(
+        "--images",
+        metavar="WHERE",
+        help="runner docker: a registry's prefix (default: images of this machine);"
+        " runner apptainer: the folder with the .sif files (default: the current one)",
+    )
+    add(
+        *_spell("n-gpus"),
+        type=_count_or_none,
+        dest="n_gpus",
+        metavar="N",
+        help="GPUs a job may use; 0: compute without (default: as many as the steps ask for)",
+    )
     add("--plugin", metavar="NAME", help="Nipype plugin (default: MultiProc)")
     add(
         "--use-plugin",
@@ -262,6 +281,12 @@ def _refuse_impossible(config: Config) -> None:
             Exit.USAGE,
             f"{work_dir}: the work folder is inside the input dataset; give another with -w",
         )
+    if hpc.is_cluster(config.plugin) and not hpc.is_speakable(work_dir):
+        raise AppError(
+            Exit.USAGE,
+            f"{work_dir}: Nipype's {config.plugin} plugin cannot pass on a path with spaces or"
+            " such characters; give another work folder with -w",
+        )
     known = specs.names()
     for stage in config.stages:
         if stage not in known:
@@ -330,6 +355,10 @@ def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number, at least 1")
     return int(text)
+
+
+def _count_or_none(text: str) -> int:
+    return 0 if text == "0" else _count(text)
 
 
 def _memory(text: str) -> float:

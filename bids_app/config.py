@@ -38,7 +38,9 @@ class Config:
     nprocs: int = 1
     omp_nthreads: int = 0
     memory_gb: float = 4.0
+    n_gpus: int = 8
     runner: str = "subprocess"
+    images: str = ""
     plugin: str = "MultiProc"
     plugin_args: Mapping[str, Any] = field(default_factory=dict)
     clean_workdir: bool = False

@@ -31,9 +31,15 @@ plans
 
 
 def write_dataset_files(
-    spec: Spec, roots: Mapping[str, Path], raw_description: Mapping[str, Any]
+    spec: Spec,
+    roots: Mapping[str, Path],
+    raw_description: Mapping[str, Any],
+    container: Mapping[str, str],
 ) -> None:
-    """Write what makes a folder a BIDS-derivatives dataset."""
+    """Write what makes a folder a BIDS-derivatives dataset.
+
+    ``container`` is what BIDS wants to know of the image that the stage ran in; empty for none.
+    """
     root = roots[spec.name]
     description: dict[str, Any] = {
         "Name": f"brainstages {spec.name}: {spec.summary}",
@@ -44,6 +50,7 @@ def write_dataset_files(
                 "Name": "brainstages",
                 "Version": __version__,
                 "Description": f"Stage {spec.name}, version {spec.version}",
+                **({"Container": dict(container)} if container else {}),
             }
         ],
         "DatasetLinks": _links(spec, roots, raw_description),

@@ -6,9 +6,10 @@ works as well on a cluster's file system as here.
 """
 
 import json
+import os
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import specs
 from bids_app import resume
 from bids_app.errors import Exit, exit_of_os_error
+from bids_app.launch import Launch, LaunchError
 from bids_app.runners import RUNNERS
 from bids_app.sink import sink
 from specs.job import Batch, Job
@@ -38,6 +40,8 @@ class Context:
     roots: Mapping[str, str]  # source → folder of its dataset
     states: str  # folder with one file per job that started or ended
     runner: str
+    images: Mapping[str, str]  # stage → container image, for runners that use one
+    gpus: int  # how many a job may use at most
     stop_on_first_crash: bool
 
     @property
@@ -96,6 +100,11 @@ def write_state(job_id: str, states: str, **state: Any) -> None:
     part = Path(states) / f".{job_id}.{name}"
     part.write_text(json.dumps({"job": job_id, **state}), encoding="utf-8")
     part.replace(Path(states) / f"{job_id}.{name}")
+
+
+def was_started(job_id: str, states: str) -> bool:
+    """Tell whether a process got to a job."""
+    return (Path(states) / f"{job_id}.started").exists()
 
 
 def read_state(job_id: str, states: str) -> dict[str, Any]:
@@ -157,13 +166,41 @@ def _run_process(jobs: list[Job], folder: Path, context: Context, threads: int) 
             if pending:
                 write_state(pending[0][0].id, context.states, state="started")
 
-    status = RUNNERS[context.runner](batch_file, log, collect)
+    need = specs.load(jobs[0].stage).steps[jobs[0].step].resources
+    launch = Launch(
+        batch_file=batch_file,
+        log=log,
+        folder=folder,
+        cache=Path(context.states).parent / "cache",
+        read_only=_what_is_read(jobs, context),
+        image=context.images.get(jobs[0].stage, ""),
+        threads=threads,
+        memory_gb=need.memory_gb,
+        gpus=min(need.gpus, context.gpus),
+    )
+    try:
+        status = RUNNERS[context.runner](launch, collect)
+    except LaunchError as failure:  # what keeps one job from starting keeps all of them
+        for job, _ in pending:
+            write_state(job.id, context.states, state=FAILED, error=_refusal(failure, log))
+        return []
     collect()
     if not pending:
         return []
     job, _ = pending.pop(0)
     write_state(job.id, context.states, state=FAILED, error=_death(status, log))
     return [job for job, _ in pending]
+
+
+def _what_is_read(jobs: Sequence[Job], context: Context) -> tuple[str, ...]:
+    """List what a container must see: the datasets, and files outside of them.
+
+    Those are files the user gives, and what symbolic links inside a dataset lead to.
+    """
+    folders = sorted({root for root in context.roots.values() if Path(root).is_dir()})
+    inside = tuple(f"{os.path.realpath(folder)}/" for folder in folders)
+    real = {os.path.realpath(path) for job in jobs for path in job.input_paths}
+    return (*folders, *sorted(path for path in real if not path.startswith(inside)))
 
 
 def _settle(job: Job, folder: Path, log: Path, context: Context) -> None:
@@ -204,6 +241,17 @@ def _vanished(job: Job, context: Context) -> dict[str, Any]:
         "traceback": "",
         "exit_code": int(Exit.MISSING_FILE),
         "log": "",
+    }
+
+
+def _refusal(failure: LaunchError, log: Path) -> dict[str, Any]:
+    """Describe a process that could not be started."""
+    return {
+        "type": type(failure).__name__,
+        "message": str(failure),
+        "traceback": "",
+        "exit_code": int(Exit.MISSING_FILE),
+        "log": _tail(log),
     }
 
 

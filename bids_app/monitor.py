@@ -102,7 +102,7 @@ class Monitor:
         if state["state"] == "failed":
             logger.error("%s failed%s: %s", job.id, seconds, state["error"]["message"])
         elif state["state"] == "blocked":
-            logger.warning("%s was not started, since %s failed", job.id, state["by"])
+            logger.info("%s was not started, since %s failed", job.id, state["by"])
         else:
             logger.info("%s %s%s", job.id, state["state"], seconds)
 

@@ -1,64 +1,75 @@
 """How a stage process starts: a dict of functions with one signature.
 
-Each takes the file with the batch of jobs, the file for the process's output and a function to
-call while waiting, and returns the process's exit status (negative: killed by that signal). Where
-a runner runs (this machine, a cluster's node) is Nipype's matter.
+Each takes a ``Launch`` and a function to call while waiting, and returns the process's exit status
+(negative: killed by that signal). Where a runner runs (this machine, a cluster's node) is Nipype's
+matter.
 """
 
 import contextlib
-import ctypes
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-POLL_SECONDS = 0.05
-PR_SET_PDEATHSIG = 1
+from bids_app.launch import Launch, Poll, die_with_parent, follow, process_environment
+from bids_app.runner_apptainer import inspect_apptainer, run_apptainer
+from bids_app.runner_docker import inspect_docker, run_docker
 
-Runner = Callable[[Path, Path, Callable[[], None]], int]
+Runner = Callable[[Launch, Poll], int]
 
 
-def run_inprocess(batch_file: Path, log: Path, poll: Callable[[], None]) -> int:
+def run_inprocess(launch: Launch, poll: Poll) -> int:
     """Run the batch in this process, for tests and debuggers."""
     from stages.__main__ import main  # the one import of a stage's world, by its one way in
 
-    with open(log, "a") as stream, contextlib.redirect_stdout(stream):
-        status = main([str(batch_file)])
+    with open(launch.log, "a") as stream, contextlib.redirect_stdout(stream):
+        status = main([str(launch.batch_file)])
     poll()
     return status
 
 
-def run_subprocess(batch_file: Path, log: Path, poll: Callable[[], None]) -> int:
+def run_subprocess(launch: Launch, poll: Poll) -> int:
     """Run the batch in a Python process of its own, which dies with this one."""
     source = str(Path(__file__).parents[1])
     paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
-    with open(log, "ab") as stream:
+    environment = process_environment(launch.cache, os.environ)
+    with open(launch.log, "ab") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "stages", str(batch_file)],
+            [sys.executable, "-m", "stages", str(launch.batch_file)],
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env={**environment, "PYTHONPATH": os.pathsep.join(paths)},
             preexec_fn=die_with_parent,
         )
-    try:
-        while process.poll() is None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(POLL_SECONDS)
-            poll()
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-    return process.returncode
+    return follow(process, poll)
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent ends, however that happens (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+RUNNERS: dict[str, Runner] = {
+    "inprocess": run_inprocess,
+    "subprocess": run_subprocess,
+    "docker": run_docker,
+    "apptainer": run_apptainer,
+}
+
+Inspector = Callable[[Mapping[str, str], bool], dict[str, dict[str, str]]]
+# Before any work: stage → image, and whether a GPU is needed → what BIDS wants to know of each
+# stage's container; raises LaunchError when one could not be started.
+INSPECTORS: dict[str, Inspector] = {"docker": inspect_docker, "apptainer": inspect_apptainer}
 
 
-RUNNERS: dict[str, Runner] = {"inprocess": run_inprocess, "subprocess": run_subprocess}
+def own_container(environ: Mapping[str, str]) -> dict[str, str]:
+    """Describe the container that the app itself runs in, as BIDS wants it; empty outside of one.
+
+    The image's name is in its environment; its digest is known only from outside and may be handed
+    in as ``BRAINSTAGES_DIGEST``.
+    """
+    tag = environ.get("BRAINSTAGES_IMAGE", "")
+    if not tag:
+        return {}
+    is_apptainer = "APPTAINER_CONTAINER" in environ or "SINGULARITY_CONTAINER" in environ
+    container = {"Type": "singularity" if is_apptainer else "docker", "Tag": tag}
+    if environ.get("BRAINSTAGES_DIGEST"):
+        container["URI"] = f"docker://{tag.rpartition(':')[0]}@{environ['BRAINSTAGES_DIGEST']}"
+    return container

@@ -1,5 +1,6 @@
 """What is printed: the plan, the summary, a stage's description, the graph; the only printing."""
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import specs
 from bids_app.describe import describe, stage_table
 from bids_app.errors import AppError, Exit
+from bids_app.export import EXPORTS, boutiques, stages_of_raw_data
 from bids_app.plan import Plan
 from specs.job import Job
 
@@ -19,6 +21,37 @@ def describe_stages(names: Sequence[str]) -> int:
     except ValueError as error:
         raise AppError(Exit.USAGE, str(error)) from error
     print(text, end="")
+    return 0
+
+
+def export_files(arguments: Sequence[str]) -> int:
+    """Write the files of other launchers: ``FORMAT FOLDER [STAGE …]``."""
+    if len(arguments) < 2 or arguments[0] not in EXPORTS:
+        raise AppError(
+            Exit.USAGE, f"usage: brainstages export {{{','.join(EXPORTS)}}} FOLDER [STAGE …]"
+        )
+    try:
+        stages = stages_of_raw_data(arguments[2:])
+    except ValueError as error:
+        raise AppError(Exit.USAGE, str(error)) from error
+    return print_files(EXPORTS[arguments[0]](stages), Path(arguments[1]))
+
+
+def print_boutiques() -> int:
+    """Print the description of the command line that the BIDS execution specification asks for."""
+    print(json.dumps(boutiques(), indent=4))
+    return 0
+
+
+def print_files(contents: Mapping[str, str], folder: Path | None) -> int:
+    """Write files into a folder and list them; without a folder, print their contents."""
+    for name, text in contents.items():
+        if folder is None:
+            print(f"### {name}\n{text}")
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+        print(folder / name)
     return 0
 
 

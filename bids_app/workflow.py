@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import specs
+from bids_app import hpc
 from bids_app.config import Config
-from bids_app.execute import Context
-from bids_app.runners import die_with_parent
+from bids_app.errors import Exit
+from bids_app.execute import FAILED, Context, read_state, was_started, write_state
+from bids_app.launch import die_with_parent
 from specs.job import Job
 from specs.schema import Step
 
@@ -18,7 +20,10 @@ if TYPE_CHECKING:  # importing Nipype takes longer than all that happens before 
     from nipype.pipeline.engine import Workflow
 
 BATCH_MINUTES = 1.0  # long enough to pay a process's imports, short enough to lose little
+CLUSTER_BATCH_MINUTES = 30.0  # schedulers take seconds per job, and people wait in the queue
 POLL_SECONDS = 0.05
+CLUSTER_POLL_SECONDS = 2.0
+JOB_FINISHED_TIMEOUT = 30  # seconds for a node's results to appear on a shared file system
 
 
 @dataclass(frozen=True)
@@ -31,8 +36,12 @@ class Batch:
     threads: int
 
 
-def cut_batches(jobs: Sequence[Job], *, nprocs: int, omp_nthreads: int) -> list[Batch]:
+def cut_batches(
+    jobs: Sequence[Job], *, nprocs: int, omp_nthreads: int, is_cluster: bool = False
+) -> list[Batch]:
     """Gather jobs of one step into batches of about a minute, enough to keep all cores busy.
+
+    On a cluster, batches take about half an hour, however many cores this machine has.
 
     Parameters
     ----------
@@ -41,15 +50,17 @@ def cut_batches(jobs: Sequence[Job], *, nprocs: int, omp_nthreads: int) -> list[
     omp_nthreads
         Threads per job; 0 spreads the cores over the jobs that can run side by side.
     """
+    batch_minutes = CLUSTER_BATCH_MINUTES if is_cluster else BATCH_MINUTES
     steps: dict[tuple[str, str], list[Job]] = {}
     for job in jobs:
         steps.setdefault((job.stage, job.step), []).append(job)
     batches = []
     for (stage, name), group in steps.items():
         step = specs.load(stage).steps[name]
-        threads = omp_nthreads or max(1, min(step.resources.cpus, nprocs // len(group)))
-        side_by_side = max(1, nprocs // threads)
-        by_time = max(1, int(BATCH_MINUTES / max(step.resources.minutes, 1e-3)))
+        fair = step.resources.cpus if is_cluster else nprocs // len(group)
+        threads = omp_nthreads or max(1, min(step.resources.cpus, fair))
+        side_by_side = 1 if is_cluster else max(1, nprocs // threads)
+        by_time = max(1, int(batch_minutes / max(step.resources.minutes, 1e-3)))
         size = min(by_time, -(-len(group) // side_by_side))
         for number, start in enumerate(range(0, len(group), size)):
             chosen = tuple(group[start : start + size])
@@ -97,6 +108,16 @@ def build_workflow(
             n_procs=min(batch.threads, config.nprocs),
             mem_gb=min(batch.step.resources.memory_gb, config.memory_gb),
         )
+        if hpc.is_cluster(config.plugin):
+            need = hpc.need_of(
+                cpus=batch.threads,
+                memory_gb=batch.step.resources.memory_gb,
+                minutes=batch.step.resources.minutes,
+                gpus=min(batch.step.resources.gpus, context.gpus),
+                jobs=len(batch.jobs),
+                log=_scheduler_log(context, batch),
+            )
+            node.plugin_args = hpc.node_arguments(config.plugin, need, config.plugin_args)
         workflow.add_nodes([node])
         for number, name in enumerate(before):
             workflow.connect(nodes[name], "states", node, f"after{number}")
@@ -113,13 +134,15 @@ def configure_nipype(config: Config, run_dir: Path) -> None:
     from nipype import config as nipype_config
     from nipype import logging as nipype_logging
 
+    poll = CLUSTER_POLL_SECONDS if hpc.is_cluster(config.plugin) else POLL_SECONDS
     nipype_config.update_config(
         {
             "execution": {
                 "crashdump_dir": str(run_dir),
                 "crashfile_format": "txt",
                 "create_report": "false",
-                "poll_sleep_duration": str(POLL_SECONDS),
+                "job_finished_timeout": str(JOB_FINISHED_TIMEOUT),
+                "poll_sleep_duration": str(poll),
                 "stop_on_first_crash": str(config.stop_on_first_crash).lower(),
                 "check_version": "false",
             },
@@ -129,14 +152,19 @@ def configure_nipype(config: Config, run_dir: Path) -> None:
     nipype_logging.update_logging(nipype_config)
 
 
-def run_workflow(workflow: "Workflow", config: Config) -> None:
+def run_workflow(workflow: "Workflow", config: Config, run_dir: Path) -> None:
     """Run with the chosen plugin; jobs that fail are told by their states, not by exceptions.
+
+    What is submitted to a scheduler is recorded in ``run_dir`` and cancelled if the run is stopped.
 
     Raises
     ------
     RuntimeError
         Nipype itself failed, or a job did and the run is to stop at the first crash.
     """
+    if hpc.is_cluster(config.plugin):
+        _run_on_cluster(workflow, config, run_dir / "scheduler-jobs.tsv")
+        return
     os.register_at_fork(after_in_child=die_with_parent)
     if config.plugin != "MultiProc":
         workflow.run(plugin=config.plugin, plugin_args=dict(config.plugin_args))
@@ -154,6 +182,66 @@ def run_workflow(workflow: "Workflow", config: Config) -> None:
 
     arguments = {"n_procs": config.nprocs, "memory_gb": config.memory_gb}
     workflow.run(plugin=MultiProc(plugin_args=arguments | dict(config.plugin_args)))
+
+
+def _run_on_cluster(workflow: "Workflow", config: Config, record: Path) -> None:
+    from nipype.pipeline import plugins
+
+    plugin = getattr(plugins, f"{config.plugin}Plugin")
+
+    class Recorded(plugin):  # type: ignore[misc, valid-type]
+        """Nipype's plugin, made to write down the jobs' numbers and to survive their deaths."""
+
+        def _submit_batchtask(self, scriptfile: str, node: Any) -> Any:
+            try:
+                job_id = super()._submit_batchtask(scriptfile, node)
+            except (AttributeError, IndexError) as error:  # it looked for a number in no answer
+                refusal = hpc.refusal(config.plugin, node.plugin_args, scriptfile)
+                raise RuntimeError(refusal) from error
+            with open(record, "a", encoding="utf-8") as stream:
+                stream.write(f"{job_id}\t{node.name}\n")
+            return job_id
+
+        def _get_result(self, taskid: Any) -> Any:
+            result = super()._get_result(taskid)
+            if result and isinstance(result["traceback"], str):  # reports of crashes want lines
+                result["traceback"] = result["traceback"].splitlines(keepends=True)
+            return result
+
+    os.environ.setdefault("LOGNAME", "brainstages")  # Nipype makes jobs' names of it
+    try:
+        workflow.run(plugin=Recorded(plugin_args=dict(config.plugin_args)))
+    except BaseException:
+        if record.exists():
+            lines = record.read_text(encoding="utf-8").splitlines()
+            hpc.cancel(config.plugin, [line.split("\t")[0] for line in lines])
+        raise
+
+
+def settle_killed(batches: Sequence[Batch], context: Context) -> None:
+    """Say of jobs that started and never ended, with their node, why that may be."""
+    for batch in batches:
+        for job in batch.jobs:
+            if (
+                not was_started(job.id, context.states)
+                or read_state(job.id, context.states)["state"]
+            ):
+                continue
+            log = _scheduler_log(context, batch)
+            said = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+            error = {
+                "type": "StageError",
+                "message": f"the job {hpc.verdict(said)}; run again, it goes on where it stopped",
+                "traceback": "",
+                "exit_code": int(Exit.TEMPORARY),
+                "log": said[-4000:],
+            }
+            write_state(job.id, context.states, state=FAILED, error=error)
+
+
+def _scheduler_log(context: Context, batch: Batch) -> Path:
+    """Name the file for what the scheduler says about a batch."""
+    return Path(context.states).parent / f"{batch.name}.txt"
 
 
 def kill_workers() -> None:

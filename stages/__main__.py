@@ -11,6 +11,7 @@ import json
 import os
 import resource
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ import specs
 from specs.job import Batch, Job
 
 RESULT = "result.json"
+STOP_AT_EOF = "BRAINSTAGES_STOP_AT_EOF"
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -31,9 +33,15 @@ THREAD_VARIABLES = (
 )
 
 
+# Exceptions that tell of a mistake in the program rather than in the data.
+MISTAKES = (AttributeError, NameError, TypeError, SyntaxError, AssertionError, NotImplementedError)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run every job of a batch; return 0 if all of them succeeded, 1 otherwise."""
     (path,) = sys.argv[1:] if argv is None else argv
+    if os.environ.get(STOP_AT_EOF):
+        threading.Thread(target=_stop_at_eof, daemon=True).start()
     batch = Batch.read(Path(path))
     _limit_threads(batch.threads)
     is_fine = True
@@ -54,7 +62,8 @@ def run_job(job: Job, folder: Path) -> dict[str, Any]:
     result : dict
         status (done or failed), seconds, peak_memory_gb (of this process so far), software
         (library → version) and, if it failed, error: type, message, traceback and exit_code
-        (65 data, 66 missing file, 74 input/output, 75 out of memory or disk).
+        (65 data, 66 missing file or package, 70 mistake in the program, 74 input/output, 75 out of
+        memory or disk).
     """
     local = job.into(folder)
     for path in local.outputs.values():
@@ -62,13 +71,14 @@ def run_job(job: Job, folder: Path) -> dict[str, Any]:
     started = time.perf_counter()
     error = None
     try:
+        _check_version(local)
         step = importlib.import_module(f"stages.{job.stage}.{job.step}")
         step.run(**local.inputs, **local.outputs, **local.params, seed=local.seed)
         _check_outputs(local)
     except Exception as failure:  # the process boundary: whatever it was, it becomes a report
         error = {
             "type": type(failure).__name__,
-            "message": str(failure) or repr(failure),
+            "message": _message(failure, job),
             "traceback": traceback.format_exc(),
             "exit_code": exit_code_of(failure),
         }
@@ -89,10 +99,32 @@ def exit_code_of(failure: BaseException) -> int:
         return 75
     if isinstance(failure, FileNotFoundError):
         return 66
+    if isinstance(failure, ModuleNotFoundError):
+        return 66
     # gzip and zlib report damaged content as OSError without a system's error number.
     if isinstance(failure, OSError) and failure.errno is not None:
         return 74
-    return 65
+    return 70 if isinstance(failure, MISTAKES) else 65
+
+
+def _check_version(job: Job) -> None:
+    """Refuse a job that was planned for another version of the stage than the one installed here.
+
+    It may be in a container: its image is older or newer than the app.
+    """
+    here = specs.load(job.stage).version
+    if job.version != here:
+        raise ValueError(
+            f"stage {job.stage} is version {here} here and version {job.version} in the app;"
+            " build its image from the app's own release"
+        )
+
+
+def _message(failure: Exception, job: Job) -> str:
+    """Say what went wrong, and the remedy where the exception cannot know it."""
+    if isinstance(failure, ModuleNotFoundError):
+        return f"{failure}; install it with: pip install 'brainstages[{job.stage}]'"
+    return str(failure) or repr(failure)
 
 
 def _check_outputs(job: Job) -> None:
@@ -101,6 +133,13 @@ def _check_outputs(job: Job) -> None:
     for name, output in step.outputs.items():
         if not output.optional and not Path(job.outputs[name]).exists():
             raise RuntimeError(f"{job.id}: the step ended without writing its output {name!r}")
+
+
+def _stop_at_eof() -> None:
+    """End this process when its standard input ends: whoever started it is gone."""
+    while os.read(0, 1024):
+        pass
+    os._exit(1)
 
 
 def _limit_threads(threads: int) -> None:

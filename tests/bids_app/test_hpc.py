@@ -11,27 +11,27 @@ from bids_app.sbatch import make_scripts
 from bids_app.workflow import cut_batches
 from specs.job import Job
 
-LOG = Path("/work/log.txt")
+LOG = Path("/shared/log.txt")
 NEED = hpc.Need(cpus=4, memory_gb=6.5, minutes=90.2, gpus=1, log=LOG)
 EXPECTED = {
     "SLURM": (
         "sbatch_args",
         "--ntasks=1 --cpus-per-task=4 --mem=6656M --gres=gpu:1 --time=91"
-        " --output=/work/log.txt --error=/work/log.txt",
+        " --output=/shared/log.txt --error=/shared/log.txt",
     ),
     "PBS": (
         "qsub_args",
         "-V -l select=1:ncpus=4:mem=6656mb:ngpus=1 -l walltime=1:31:00 -j oe"
-        " -o /work/log.txt -e /work/log.txt",
+        " -o /shared/log.txt -e /shared/log.txt",
     ),
     "SGE": (
         "qsub_args",
         "-V -cwd -pe smp 4 -l h_vmem=1664M -l gpu=1 -l h_rt=1:31:00 -j y"
-        " -o /work/log.txt -e /work/log.txt",
+        " -o /shared/log.txt -e /shared/log.txt",
     ),
     "LSF": (
         "bsub_args",
-        "-n 4 -R span[hosts=1] -M 6656MB -gpu num=1 -W 91 -o /work/log.txt -e /work/log.txt",
+        "-n 4 -R span[hosts=1] -M 6656MB -gpu num=1 -W 91 -o /shared/log.txt -e /shared/log.txt",
     ),
 }
 
@@ -125,3 +125,11 @@ def test_a_cluster_needs_a_work_folder_that_it_can_see(tmp_path):
     assert caught.value.code is Exit.USAGE
     with pytest.raises(AppError, match="cannot pass on a path with spaces"):
         cli.parse([*line, "-w", str(tmp_path / "my work")], {})
+
+
+@pytest.mark.parametrize(("words", "expected"), [((), 8), (("--n-gpus", "0"), 0)])
+def test_gpus_can_be_done_without(tmp_path, words, expected):
+    line = [str(tmp_path / "raw"), str(tmp_path / "out"), "participant", *words]
+    assert cli.parse(line, {}).n_gpus == expected
+    with pytest.raises(AppError, match="at least 1"):
+        cli.parse([*line, "--n-gpus", "-1"], {})

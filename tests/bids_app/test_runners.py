@@ -53,7 +53,9 @@ def test_caches_that_cannot_be_used_go_into_the_work_folder(tmp_path):
 
 
 def test_a_container_writes_only_below_its_folder(tmp_path):
-    found = container_environment(tmp_path)
+    found = container_environment(tmp_path, {"OPENBLAS_CORETYPE": "Haswell", "SECRET": "x"})
+    assert found["OPENBLAS_CORETYPE"] == "Haswell"
+    assert "SECRET" not in found
     for variable in (*CACHES, "HOME", "TMPDIR"):
         assert found[variable].startswith(f"{tmp_path}/")
     assert Path(found["TMPDIR"]).is_dir()

@@ -14,7 +14,9 @@ def run(*, image, offset, total, scans, addend, behaviour, seed):
     if behaviour == "crash":
         os.kill(os.getpid(), signal.SIGKILL)
     if behaviour == "sleep":
-        time.sleep(60)
+        time.sleep(300)
+    if behaviour == "trespass":
+        Path(image).with_name("trespass").write_text("a step may not write here")
     volume = nib.load(image)
     if volume.ndim != 3:
         raise ValueError(f"{image}: {volume.ndim}D image, expected 3D; give one volume")
