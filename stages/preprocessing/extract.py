@@ -46,9 +46,10 @@ def run(
     stored = nifti.load_t1w(Path(image))
     if not stored.record["sform_code"] and not stored.record["qform_code"]:
         logger.warning(
-            "%s: the header states no orientation (sform and qform code 0), the first axis is taken to "
-            "run left; convert it from DICOM again if left and right matter", image,
-        )  # fmt: skip
+            "%s: the header states no orientation (sform and qform code 0), the first axis is "
+            "taken to run left; convert it from DICOM again if left and right matter",
+            image,
+        )
     with tempfile.TemporaryDirectory(dir=Path(t1w).parent) as scratch:
         if engine == "fsl":
             head, affine, inside = engines.fsl_head(Path(image), Path(scratch), crop=crop)

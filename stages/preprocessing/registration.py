@@ -216,10 +216,11 @@ def _fit(
     damping = 1e-3
     residual, jacobian, best = _linearise(parameters, level, centre, free)
     for _ in range(steps):
-        normal = jacobian.T @ jacobian
+        # Without BLAS, whose sums depend on the number of threads.
+        normal = np.einsum("ni,nj->ij", jacobian, jacobian)
         # The last two columns are contrast and brightness: solved for, then forgotten.
         normal[np.diag_indices(free.shape[1])] *= 1 + damping
-        move = np.linalg.solve(normal, jacobian.T @ residual)[: free.shape[1]]
+        move = np.linalg.solve(normal, np.einsum("ni,n->i", jacobian, residual))[: free.shape[1]]
         trial = parameters + free @ move
         linearised = _linearise(trial, level, centre, free)
         if linearised[2] > best:
@@ -245,11 +246,11 @@ def _linearise(
         for volume in level.moving
     )
     deviation = value - value.mean()
-    spread = float(deviation @ deviation)
+    spread = float((deviation * deviation).sum())
     wanted = level.values - level.values.mean()
-    product = float(deviation @ wanted)
+    product = float((deviation * wanted).sum())
     contrast = product / spread if spread > 0 else 0.0
-    correlation = product / np.sqrt(spread * float(wanted @ wanted)) if spread > 0 else -1.0
+    correlation = product / np.sqrt(spread * float((wanted * wanted).sum())) if spread > 0 else -1.0
     # Both images' gradients in the subject's world: (A^-1)' grad template ~ contrast * grad subject
     gradient = 0.5 * (
         contrast * np.stack(slopes, axis=1) + level.gradients @ np.linalg.inv(matrix[:3, :3])

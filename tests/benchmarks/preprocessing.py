@@ -18,6 +18,7 @@ others use too, read the CPU seconds rather than the wall time.
 import argparse
 import csv
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -95,7 +96,7 @@ def speed(scratch: Path, with_ants: bool) -> list[dict[str, Any]]:
             folder = scratch / f"{image.name}-{recipe}"
             folder.mkdir()
             row = {"head": name, "recipe": recipe, **_timed(recipe, image, mask, folder)}
-            rows.append(row | _accuracy(folder, truth))
+            rows.append(row | _accuracy(folder, image, mask, truth))
     return rows
 
 
@@ -239,7 +240,7 @@ def ants_recipe(image: Path, mask: Path, folder: Path) -> None:
     found = ants.registration(
         fixed, stripped, type_of_transform="antsRegistrationSyNQuick[a]", random_seed=1
     )
-    ants.image_write(found["warpedmovout"], str(folder / "register-template_brain.nii.gz"))
+    shutil.copy(found["fwdtransforms"][0], folder / "register-to_template.mat")
     classes = ants.atropos(a=stripped, x=brain, i="kmeans[3]", m="[0.2,1x1x1]", c="[5,0]")
     ants.image_write(classes["probabilityimages"][1], str(folder / "segment-gm.nii.gz"))
 
@@ -286,22 +287,28 @@ def _timed(recipe: str, image: Path, mask: Path, folder: Path) -> dict[str, Any]
     }
 
 
-def _accuracy(folder: Path, truth: Phantom | None) -> dict[str, Any]:
-    """Measure a recipe's files: fit with the template and, on phantoms, grey matter and mask."""
-    from stages.preprocessing import quality, template
+def _accuracy(folder: Path, image: Path, mask: Path, truth: Phantom | None) -> dict[str, Any]:
+    """Measure a recipe's files: fit with the template and, on phantoms, grey matter and mask.
 
-    aligned = nib.load(folder / "register-template_brain.nii.gz").get_fdata(dtype=np.float32)
+    The fit is that of the transform: the same brain is resampled in the same way for each recipe.
+    """
+    from stages.preprocessing import itk, quality, template
+
+    target, head = template.load(), nib.load(image)
+    brain = head.get_fdata(dtype=np.float32) * (nib.load(mask).get_fdata() > 0)
+    matrix = itk.read_transform(folder / "register-to_template.mat")
+    aligned = itk.resample(brain, head.affine, matrix, target.t1w.shape, target.affine)
     found: dict[str, Any] = {
-        "ncc_template": round(quality.template_correlation(aligned, template.load().t1w), 3)
+        "ncc_template": round(quality.template_correlation(aligned, target.t1w), 3)
     }
     if truth is not None:
         grey = nib.load(folder / "segment-gm.nii.gz").get_fdata(dtype=np.float32)
         cut = truth.t1w.shape[2] - grey.shape[2]
-        brain, planted = truth.brain[:, :, cut:], truth.gm[:, :, cut:]
-        found["gm_r"] = round(float(np.corrcoef(grey[brain], planted[brain])[0, 1]), 3)
+        inside, planted = truth.brain[:, :, cut:], truth.gm[:, :, cut:]
+        found["gm_r"] = round(float(np.corrcoef(grey[inside], planted[inside])[0, 1]), 3)
         if (folder / "extract-mask.nii.gz").exists():
-            mask = nib.load(folder / "extract-mask.nii.gz").get_fdata() > 0.5
-            found["mask_dice"] = round(quality.dice(mask, brain), 3)
+            extracted = nib.load(folder / "extract-mask.nii.gz").get_fdata() > 0.5
+            found["mask_dice"] = round(quality.dice(extracted, inside), 3)
     return found
 
 

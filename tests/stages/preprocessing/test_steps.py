@@ -213,3 +213,17 @@ def test_a_head_without_a_brain_is_refused(head, run, tmp_path, monkeypatch):
     )
     with pytest.raises(ValueError, match=f"^{head}: no brain was found \\(volume 3 ml\\); check"):
         run(tmp_path)
+
+
+def test_a_header_without_orientation_is_warned_about(tmp_path, caplog):
+    """NIfTI then leaves left and right open; the file is used, and the log says how."""
+    lost = tmp_path / "lost_T1w.nii.gz"
+    noise = np.random.default_rng(0).uniform(size=(40, 40, 40)).astype(np.float32)
+    image = nib.Nifti1Image(noise, None)
+    image.set_sform(np.eye(4), 0)
+    image.set_qform(np.eye(4), 0)
+    image.to_filename(lost)
+    outputs = dict.fromkeys(("t1w", "mask", "brain", "scans", "figure"), tmp_path / "out")
+    with pytest.raises(ValueError, match="no brain was found"):
+        extract.run(**outputs, image=lost, engine="builtin", crop=False, seed=0)
+    assert "states no orientation" in caplog.text
