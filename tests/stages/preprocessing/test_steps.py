@@ -226,7 +226,6 @@ def test_a_header_without_orientation_is_warned_about(tmp_path, caplog, monkeypa
     image.to_filename(lost)
     outputs = dict.fromkeys(("t1w", "mask", "brain", "scans", "figure"), tmp_path / "out")
     monkeypatch.setattr(brain_mask, "extract_brain", find_nothing)
-    # The warning comes first; that noise holds no head, or not the phantom's, is another matter.
-    with pytest.raises(ValueError, match="no brain was found|broadcast"):
+    with pytest.raises(ValueError, match="no brain was found"):
         extract.run(**outputs, image=lost, engine="builtin", crop=False, seed=0)
     assert "states no orientation" in caplog.text
