@@ -9,11 +9,18 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bids_app import log
+from bids_app.config import Config
+from bids_app.errors import AppError, Exit
+from bids_app.plan import Plan
+from specs import Spec
+
+logger = log.logger
 VALIDATOR = "bids-validator-deno"
 # About one image's content: that participant's job will say it better, and the others can go on.
 CONTENT_CODES = (
@@ -121,3 +128,36 @@ def _sentences(issues: Iterable[dict[str, Any]]) -> tuple[str, ...]:
 
 def _sidecar(path: Path) -> Path:
     return path.with_name(path.name.partition(".")[0] + ".json")
+
+
+def check_used(config: Config, plan: Plan, view: Path) -> None:
+    """Validate the raw files that jobs will read; errors stop the run."""
+    if config.skip_bids_validation:
+        return
+    raw = f"{config.bids_dir}/"
+    used = {path for job in plan.jobs for path in job.input_paths if path.startswith(raw)}
+    findings = validate_inputs(config.bids_dir, used, view)
+    for warning in findings.warnings:
+        logger.info("input: %s", warning)
+    if findings.errors:
+        listed = "\n".join(f"- {error}" for error in findings.errors[:20])
+        raise AppError(
+            Exit.INVALID_INPUT,
+            f"{config.bids_dir} is not valid BIDS; mend it or pass --skip-bids-validation:\n"
+            + listed,
+        )
+
+
+def check_written(stages: Sequence[Spec], roots: Mapping[str, Path]) -> dict[str, list[str]]:
+    """Validate the datasets of the stages that were run; log what is wrong."""
+    invalid = {}
+    for spec in stages:
+        if not roots[spec.name].is_dir():
+            continue
+        findings = validate_outputs(roots[spec.name])
+        for warning in findings.warnings:
+            logger.debug("%s: %s", spec.name, warning)
+        for error in findings.errors:
+            logger.error("%s is not valid BIDS: %s", spec.name, error)
+        invalid[spec.name] = list(findings.errors)
+    return invalid

@@ -1,0 +1,125 @@
+"""Carry the jobs of a plan out: images, datasets around the outputs, Nipype's workflow."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import specs
+from bids_app import dataset, files, hpc, log, show, status
+from bids_app.config import Config
+from bids_app.errors import AppError, Exit
+from bids_app.launch import LaunchError, image_name
+from bids_app.plan import Plan
+from bids_app.record import Run
+from bids_app.runners import INSPECTORS, own_container
+from specs import Spec
+from specs.job import Job
+
+logger = log.logger
+
+
+def run_jobs(
+    config: Config,
+    stages: Sequence[Spec],
+    plan: Plan,
+    pending: Sequence[Job],
+    participants: Sequence[str],
+    roots: Mapping[str, Path],
+    description: Mapping[str, Any],
+    this: Run,
+) -> status.Outcome:
+    """Run the jobs that are not done and complete the datasets around them."""
+    for problem in plan.problems:
+        logger.error("%s", problem.message)
+    skipped = len(plan.jobs) - len(pending)
+    logger.log(log.IMPORTANT, "%d jobs to run, %d done before", len(pending), skipped)
+    states: dict[str, dict[str, Any]] = {}
+    if pending:
+        images, containers = find_images(config, stages, pending)
+        for spec in stages:
+            dataset.write_dataset_files(spec, roots, description, containers.get(spec.name, {}))
+        states = _run_workflow(config, pending, roots, images, this)
+        for spec in stages:
+            dataset.copy_participants(participants, config.bids_dir, roots[spec.name])
+    if config.resource_monitor:
+        files.write_text(
+            show.resource_table(states), this.dir / "resources.tsv", root=config.out_dir
+        )
+    return status.sum_up(participants, plan.jobs, pending, plan.problems, states)
+
+
+def find_images(
+    config: Config, stages: Sequence[Spec], pending: Sequence[Job]
+) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Name the container image of each stage that will run, and describe it as BIDS wants it.
+
+    Raises
+    ------
+    AppError
+        An image or its engine is missing or cannot be used; nothing was started.
+    """
+    if config.runner not in INSPECTORS:
+        own = own_container(os.environ)
+        return {}, {spec.name: own for spec in stages if own}
+    busy = {job.stage for job in pending}
+    images = {
+        spec.name: image_name(config.runner, spec.image, config.images)
+        for spec in stages
+        if spec.name in busy
+    }
+    steps = [specs.load(job.stage).steps[job.step] for job in pending]
+    needs_gpu = config.n_gpus > 0 and any(step.resources.gpus for step in steps)
+    try:
+        # A cluster's nodes may have the GPU that the machine we submit from lacks.
+        return images, INSPECTORS[config.runner](
+            images, needs_gpu and not hpc.is_cluster(config.plugin)
+        )
+    except LaunchError as error:
+        raise AppError(Exit.MISSING_FILE, str(error)) from error
+
+
+def _run_workflow(
+    config: Config,
+    pending: Sequence[Job],
+    roots: Mapping[str, Path],
+    images: Mapping[str, str],
+    this: Run,
+) -> dict[str, dict[str, Any]]:
+    """Hand the jobs to Nipype and follow them; return how each ended."""
+    # Imported here: nothing of Nipype is needed to print help, plan, or find everything done.
+    from bids_app import workflow
+    from bids_app.execute import Context
+    from bids_app.monitor import Monitor
+
+    workflow.configure_nipype(config, this.dir)
+    folder = this.scratch / "states"
+    folder.mkdir()
+    context = Context(
+        roots={source: str(root) for source, root in roots.items()},
+        states=str(folder),
+        runner=config.runner,
+        images=images,
+        gpus=config.n_gpus,
+        stop_on_first_crash=config.stop_on_first_crash,
+    )
+    needs = workflow.find_needs(pending)
+    batches = workflow.cut_batches(
+        pending,
+        nprocs=config.nprocs,
+        omp_nthreads=config.omp_nthreads,
+        is_cluster=hpc.is_cluster(config.plugin),
+    )
+    if config.write_graph:
+        files.write_text(show.graph(pending, needs), this.dir / "graph.dot", root=config.out_dir)
+    graph = workflow.build_workflow(batches, needs, context, config, this.scratch)
+    with Monitor(pending, folder) as monitor:
+        try:
+            workflow.run_workflow(graph, config, this.dir)
+        except RuntimeError as error:
+            # Jobs that failed have said so themselves; this is about what could not go on.
+            logger.warning("stopped early: %s", str(error).strip().splitlines()[-1])
+        finally:
+            workflow.kill_workers()
+        workflow.settle_killed(batches, context)
+    return monitor.states
