@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,7 +38,8 @@ from stages.preprocessing import brain_classical
 from stages.preprocessing.brain_grid import bounds_mm, extend, sample, shrink, to_native, world_grid
 from stages.preprocessing.brain_quality import clean, dice, judge, measure
 
-WEIGHTS = Path(__file__).parent / "weights" / "brain_mask.safetensors"
+#: Model card of the networks that are shipped; their programs lie beside it.
+CARD = Path(__file__).parent / "weights" / "brain_mask.json"
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
@@ -90,7 +92,7 @@ class BrainMask:
     checks: dict[str, float] = field(default_factory=dict)
 
 
-def extract_brain(image: Array, affine: Array, *, weights: Path | None = None) -> BrainMask:
+def extract_brain(image: Array, affine: Array, *, card: Path = CARD) -> BrainMask:
     """Find the brain.
 
     Parameters
@@ -99,8 +101,8 @@ def extract_brain(image: Array, affine: Array, *, weights: Path | None = None) -
         A whole head: any orientation, voxel size, contrast and sign.
     affine : array, (4, 4)
         Voxel to world, mm, RAS+.
-    weights : path, optional
-        safetensors with its model card (.json) beside it; default: the weights that are shipped.
+    card : path
+        Model card of the networks; default: those that are shipped.
 
     Returns
     -------
@@ -109,8 +111,8 @@ def extract_brain(image: Array, affine: Array, *, weights: Path | None = None) -
     Raises
     ------
     ValueError
-        If the image is not 3D or has no voxels, if the affine cannot be inverted, or if weights and
-        model card do not belong together.
+        If the image is not 3D or has no voxels, if the affine cannot be inverted, or if the
+        programs and the model card do not belong together.
     """
     volume, affine = _check_input(image, affine)
     finite = np.isfinite(volume)
@@ -130,7 +132,7 @@ def extract_brain(image: Array, affine: Array, *, weights: Path | None = None) -
         # Air gives no signal: where it is the brightest of all, the image is upside down.
         volume, fill = 1 - volume, 1 - fill
 
-    locate, cascade = load_networks(WEIGHTS if weights is None else weights)
+    locate, cascade = load_networks(card)
     probability, agreement = _run_networks(volume, affine, fill, locate, cascade)
     found = _assess(probability, affine, {"agreement": agreement}, method="unet")
     if found.flag == "fail":
@@ -169,42 +171,50 @@ def normalise(volume: Floats) -> Floats:
     return np.asarray(((volume - low) / (high - low)).clip(0, 1), np.float32)
 
 
-def load_networks(path: Path) -> tuple[Network, Network]:
-    """Load *locate* and the whole cascade; the file must have the SHA-256 that its model card
-    gives.
+def load_networks(card: Path) -> tuple[Network, Network]:
+    """Load *locate* and the cascade of both; each file must have the SHA-256 that the card gives.
+
+    They run as ONNX programs: the stage needs no torch, whose import alone takes longer than
+    finding a brain.
 
     Raises
     ------
     ValueError
-        If weights and card do not belong together.
+        If programs and card do not belong together.
     """
-    # torch costs seconds to import, and the rest of this module does without.
-    import torch
-    from safetensors.torch import load
+    locate, refine = (_load_program(card, name) for name in ("locate", "refine"))
 
-    from stages.preprocessing.unet import Cascade
+    def cascade(volume: Floats) -> Floats:
+        x, y, z = (n // 2 for n in volume.shape)
+        halved = volume.reshape(x, 2, y, 2, z, 2).mean((1, 3, 5), dtype=np.float32)
+        return refine(volume, locate(halved))
 
+    return locate, cascade
+
+
+def _load_program(card: Path, name: str) -> Callable[..., Floats]:
+    import onnxruntime
+
+    path = card.with_name(f"{card.stem}_{name}.onnx")
     content = path.read_bytes()
-    card = json.loads(path.with_suffix(".json").read_text())
+    expected = json.loads(card.read_text())["sha256"][path.name]
     digest = hashlib.sha256(content).hexdigest()
-    if digest != card["sha256"]:
+    if digest != expected:
         raise ValueError(
-            f"{path}: SHA-256 {digest[:12]}..., but the model card says {card['sha256'][:12]}...; "
+            f"{path}: SHA-256 {digest[:12]}..., but the model card says {expected[:12]}...; "
             "fetch both files again"
         )
-    cascade = Cascade(**card["widths"]).eval()
-    cascade.load_state_dict({name: value.float() for name, value in load(content).items()})
-    # The layout in which oneDNN's 3D convolutions are quickest.
-    cascade.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    options = onnxruntime.SessionOptions()
+    # It would take every core of the machine, whatever the job was given.
+    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", 1))
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    names = [given.name for given in session.get_inputs()]
 
-    def network(net: torch.nn.Module) -> Network:
-        def logits(volume: Floats) -> Floats:
-            with torch.inference_mode():
-                return np.asarray(net(torch.from_numpy(volume)[None, None])[0, 0].numpy())
+    def run(*volumes: Floats) -> Floats:
+        given = {n: v[None, None] for n, v in zip(names, volumes, strict=True)}
+        return np.asarray(session.run(None, given)[0][0, 0])
 
-        return logits
-
-    return network(cascade.locate), network(cascade)
+    return run
 
 
 def _check_input(image: Array, affine: Array) -> tuple[Floats, NDArray[np.float64]]:

@@ -2,7 +2,7 @@
 
     python -m stages.preprocessing.evaluate_brain_mask DATA_DIR OUT --folds 3
 
-OUT holds ``fold-K/brain_mask.safetensors`` from `stages.preprocessing.train_brain_mask`; each head
+OUT holds ``fold-K/brain_mask.json`` from `stages.preprocessing.train_brain_mask`; each head
 is scored with the fold that held it out. Writes ``scores.tsv`` (head by condition) and
 ``summary.json`` there.
 
@@ -130,14 +130,14 @@ CONDITIONS: dict[str, Condition] = {
 
 
 def score(
-    head: Head, weights: Path, *, conditions: Sequence[str], rng: np.random.Generator
+    head: Head, card: Path, *, conditions: Sequence[str], rng: np.random.Generator
 ) -> list[dict[str, Any]]:
     """Score one head under each condition."""
     rows = []
     for condition in conditions:
         image, mask, affine = CONDITIONS[condition](head.image, head.mask, head.affine, rng)
         started = time.perf_counter()
-        found = extract_brain(image, affine, weights=weights)
+        found = extract_brain(image, affine, card=card)
         row = {
             "head": head.name,
             "condition": condition,
@@ -182,7 +182,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Score all folds that have weights."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("data_dir", type=Path, help="BIDS dataset with derivatives/dlmuse")
-    parser.add_argument("out", type=Path, help="folder with fold-K/brain_mask.safetensors")
+    parser.add_argument("out", type=Path, help="folder with fold-K/brain_mask.json")
     parser.add_argument("--folds", type=int, default=3, help="number of folds (3)")
     parser.add_argument("--only", nargs="+", choices=CONDITIONS, default=list(CONDITIONS))
     parser.add_argument(
@@ -194,13 +194,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = sorted(folder.name for folder in args.data_dir.glob("sub-*"))
     rows: list[dict[str, Any]] = []
     for fold in range(args.folds):
-        weights = args.out / f"fold-{fold}" / "brain_mask.safetensors"
-        if weights.exists() and args.fold in (None, fold):
+        card = args.out / f"fold-{fold}" / "brain_mask.json"
+        if card.exists() and args.fold in (None, fold):
             for number, name in enumerate(split(names, fold=fold, folds=args.folds)[1]):
                 rng = np.random.default_rng([fold, number])
                 head = load_head(args.data_dir, name)
                 conditions = args.only if number % args.every == 0 else ["native"]
-                rows += score(head, weights, conditions=conditions, rng=rng)
+                rows += score(head, card, conditions=conditions, rng=rng)
                 write_rows(rows, args.out / "scores.tsv")
     summary = summarise(rows)
     (args.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")

@@ -224,27 +224,62 @@ def train(
 
 
 def pack(net: Cascade, folder: Path, training: dict[str, Any]) -> Path:
-    """Write weights and model card; what else the card in the folder says is kept.
+    """Write weights, programs and model card; what else the card in the folder says is kept.
 
     Parameters
     ----------
     net : Cascade
     folder : path
-        Gets brain_mask.safetensors and brain_mask.json.
+        Gets brain_mask.json, the weights, and the programs that `brain_mask.load_networks` runs.
     training : dict
         For the card.
+
+    Returns
+    -------
+    path
+        Of the card.
     """
-    weights = folder / "brain_mask.safetensors"
+    path = folder / "brain_mask.json"
     # Half precision: its rounding is far below the noise of training.
-    save_file({k: v.half().contiguous() for k, v in net.state_dict().items()}, weights)
-    path = weights.with_suffix(".json")
+    weights = {name: value.half().contiguous() for name, value in net.state_dict().items()}
+    save_file(weights, path.with_suffix(".safetensors"))
+    rounded = Cascade(**WIDTHS).eval()
+    rounded.load_state_dict({name: value.float() for name, value in weights.items()})
+    fine, coarse = torch.zeros(1, 1, 64, 64, 64), torch.zeros(1, 1, 32, 32, 32)
+    export(rounded.locate, {"volume": coarse}, folder / f"{path.stem}_locate.onnx")
+    export(
+        _Correction(rounded),
+        {"volume": fine, "coarse": coarse},
+        folder / f"{path.stem}_refine.onnx",
+    )
     card = json.loads(path.read_text()) if path.exists() else {}
     card["widths"] = WIDTHS
     card["parameters"] = sum(p.numel() for p in net.parameters())
     card["training"] = card.get("training", {}) | training
-    card["sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+    files = [path.with_suffix(".safetensors"), *folder.glob(f"{path.stem}_*.onnx")]
+    card["sha256"] = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(files)}
     path.write_text(json.dumps(card, indent=2) + "\n")
-    return weights
+    return path
+
+
+class _Correction(nn.Module):
+    """`Cascade.correct` as a module of its own."""
+
+    def __init__(self, net: Cascade) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, volume: Tensor, coarse: Tensor) -> Tensor:
+        return self.net.correct(volume, coarse)
+
+
+def export(module: nn.Module, inputs: dict[str, Tensor], path: Path) -> None:
+    """Write a module as an ONNX program with free grids; examples of its inputs are given."""
+    axes = {name: {2: "x", 3: "y", 4: "z"} for name in (*inputs, "logits")}
+    torch.onnx.export(
+        module, tuple(inputs.values()), path, input_names=list(inputs), output_names=["logits"],
+        dynamic_axes=axes, opset_version=17, dynamo=False,
+    )  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:

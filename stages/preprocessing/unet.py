@@ -107,7 +107,8 @@ class UNet(nn.Module):
         -------
         tensor, (B, 1, D, H, W)
         """
-        if any(n % self.stride for n in x.shape[2:]):
+        # A traced program has no shapes to compare; its callers give grids made by the same rule.
+        if not torch.jit.is_tracing() and any(n % self.stride for n in x.shape[2:]):
             raise ValueError(
                 f"grid {tuple(x.shape[2:])} is not a multiple of {self.stride}; pad the volume"
             )
@@ -146,6 +147,9 @@ class Cascade(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits: (B, 1, D, H, W) -> (B, 1, D, H, W), sides multiples of ``stride``."""
-        coarse = self.locate(F.avg_pool3d(x, 2)).float()
+        return self.correct(x, self.locate(F.avg_pool3d(x, 2)).float())
+
+    def correct(self, x: Tensor, coarse: Tensor) -> Tensor:
+        """Return logits from the volume and the logits of ``locate`` on half its resolution."""
         coarse = F.interpolate(coarse, scale_factor=2, mode="trilinear")
         return coarse + self.refine(torch.cat([x, torch.sigmoid(coarse)], dim=1))

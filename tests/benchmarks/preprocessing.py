@@ -38,7 +38,7 @@ from tests.benchmarks.record import save
 
 REPOSITORY = Path(__file__).parents[2]
 REAL = REPOSITORY.parent / "shared" / "data" / "bids_ixi_hh"
-PACKAGES = ("numpy", "scipy", "nibabel", "SimpleITK", "torch", "antspyx")
+PACKAGES = ("numpy", "scipy", "nibabel", "SimpleITK", "onnxruntime", "antspyx")
 STEPS = ("extract", "register", "segment")
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -249,22 +252,54 @@ def test_noise_is_no_head(seed) -> None:
         assert found.flag == "fail" and found.reasons and not found.mask.any()
 
 
-def test_tampered_weights_are_refused(tmp_path) -> None:
-    for suffix in (".safetensors", ".json"):
-        shutil.copy(B.WEIGHTS.with_suffix(suffix), tmp_path)
-    weights = tmp_path / B.WEIGHTS.name
-    content = bytearray(weights.read_bytes())
+@pytest.mark.parametrize("network", ["locate", "refine"])
+def test_a_tampered_program_is_refused(tmp_path, network) -> None:
+    shutil.copytree(B.CARD.parent, tmp_path, dirs_exist_ok=True)
+    program = tmp_path / f"brain_mask_{network}.onnx"
+    content = bytearray(program.read_bytes())
     content[-1] ^= 1
-    weights.write_bytes(content)
-    with pytest.raises(ValueError, match=r"SHA-256 .* model card says"):
-        B.load_networks(weights)
+    program.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{network}.onnx: SHA-256 .* model card says"):
+        B.load_networks(tmp_path / B.CARD.name)
+
+
+def test_programs_compute_what_the_networks_with_the_shipped_weights_compute() -> None:
+    import torch
+    import torch.nn.functional as F
+    from safetensors.torch import load_file
+
+    from stages.preprocessing.unet import Cascade
+
+    net = Cascade(**json.loads(B.CARD.read_text())["widths"]).eval()
+    weights = load_file(B.CARD.with_suffix(".safetensors"))
+    net.load_state_dict({name: value.float() for name, value in weights.items()})
+    # Not the grid that was traced, and no cube.
+    volume = np.random.default_rng(0).uniform(size=(64, 80, 48)).astype(np.float32)
+    x = torch.from_numpy(volume)[None, None]
+    locate, cascade = B.load_networks(B.CARD)
+    with torch.inference_mode():
+        coarse, fine = net.locate(F.avg_pool3d(x, 2))[0, 0], net(x)[0, 0]
+    halved = F.avg_pool3d(x, 2)[0, 0].numpy()
+    np.testing.assert_allclose(locate(halved), coarse.numpy(), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(cascade(volume), fine.numpy(), rtol=1e-3, atol=1e-3)
+
+
+def test_finding_a_brain_needs_no_torch() -> None:
+    code = (
+        "import sys, numpy as np; from stages.preprocessing.brain_mask import extract_brain;"
+        "extract_brain(np.random.default_rng(0).uniform(size=(40, 40, 40)), np.diag([4, 4, 4, 1]));"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_shipped_weights_are_small_and_their_card_is_complete() -> None:
-    assert B.WEIGHTS.stat().st_size < 4e6
-    card = json.loads(B.WEIGHTS.with_suffix(".json").read_text())
+    assert sum(path.stat().st_size for path in B.CARD.parent.iterdir()) < 4e6
+    card = json.loads(B.CARD.read_text())
     for key in ("intended_use", "data", "licence", "limits", "scores", "training", "widths"):
         assert card[key], key
+    for name, digest in card["sha256"].items():
+        assert hashlib.sha256((B.CARD.parent / name).read_bytes()).hexdigest() == digest, name
     assert card["training"]["heads"] == 92
     assert min(c["dice_mean"] for c in card["scores"]["conditions"].values()) > 0.96
 
