@@ -85,6 +85,7 @@ def run(
             "size": e.size,
             "field of view": e.support,
             "image": e.image,
+            "as many, any geometry": e.matched,
             "one geometry": e.constant,
         }
         for name, e in found.items()

@@ -24,6 +24,13 @@ class Estimate:
     high: float
     n: int
 
+    def __sub__(self, other: Estimate) -> Estimate:
+        """Subtract an independent estimate: squared half-widths add."""
+        value = self.value - other.value
+        down = np.hypot(self.value - self.low, other.high - other.value)
+        up = np.hypot(self.high - self.value, other.value - other.low)
+        return Estimate(value, value - float(down), value + float(up), min(self.n, other.n))
+
     def __str__(self) -> str:
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 

@@ -14,10 +14,10 @@ from tests.stages.harmonization.steps import run_audit, run_fingerprint
 SMALL = {"audit_grid": 16, "audit_epochs": 10, "audit_folds": 4}
 
 
-def audited(tmp_path, *, number, tied, effect, arms, **options):
+def audited(tmp_path, *, number, tied, effect, arms, seed=1, **options):
     labels = ["M", "F"] * (number // 2)
-    cuts = tie(labels, share=0.85 if tied else 0.5, cut=8, seed=1)
-    cohort = make_cohort(tmp_path, labels=labels, cuts=cuts, effect=effect)
+    cuts = tie(labels, share=0.85 if tied else 0.5, cut=8, seed=seed)
+    cohort = make_cohort(tmp_path, labels=labels, cuts=cuts, effect=effect, seed=seed)
     drawn = run_fingerprint(cohort, tmp_path / "plans", arm=arms, folds=2)
     paths = run_audit(cohort, drawn, tmp_path / "plans", arm=arms, **(SMALL | options))
     return json.loads(paths["verdict"].read_text()), paths
@@ -43,7 +43,7 @@ def test_slices_that_tell_the_label_fail_the_zero_background(leaking):
     assert report["Headline"].startswith("FAIL for arm")
     assert arm["metadata"]["value"] == pytest.approx(0.85, abs=0.05)
     assert arm["image"]["value"] >= 0.75
-    assert arm["constant"]["value"] == pytest.approx(0.5, abs=0.1)
+    assert arm["constant"]["low"] <= 0.5 <= arm["constant"]["high"]
     assert arm["flips"] >= 0.5 > 3 * arm["sham_flips"]
     assert arm["permutation_p"] > 0.05
 
@@ -86,7 +86,7 @@ def test_a_brain_that_tells_the_label_passes_with_high_accuracy(tmp_path):
     arm = report["Arms"]["zerobackground"]
     assert arm["Verdict"] == "PASS" and report["Headline"].startswith("PASS for arm")
     assert arm["image"]["value"] >= 0.85 and arm["permutation_p"] < 0.05
-    assert abs(arm["image"]["value"] - arm["constant"]["value"]) < 0.10
+    assert arm["gap"]["low"] < 0 and arm["constant"]["value"] >= 0.75
     assert report["Provenance"] == "synthetic"
 
 
@@ -103,7 +103,9 @@ def evidence(**given):
         "size": None,
         "support": None,
         "image": Estimate(0.9, 0.85, 0.95, 100),
-        "constant": Estimate(0.9, 0.85, 0.95, 100),
+        "constant": None,
+        "matched": None,
+        "gap": Estimate(0.0, -0.1, 0.1, 100),
         "flips": 0.0,
         "sham_flips": 0.0,
         "permutation_p": 0.001,
@@ -124,15 +126,16 @@ LEAKS = Estimate(0.8, 0.61, 0.9, 100)
         ({}, "PASS"),
         ({"metadata": Estimate(0.6, 0.51, 0.7, 100)}, "WARN"),
         ({"metadata": LEAKS}, "WARN"),
-        ({"metadata": LEAKS, "constant": Estimate(0.80, 0.7, 0.9, 100)}, "FAIL"),
-        ({"metadata": LEAKS, "constant": Estimate(0.81, 0.7, 0.9, 100)}, "WARN"),
+        ({"metadata": LEAKS, "gap": Estimate(0.10, 0.01, 0.2, 100)}, "FAIL"),
+        ({"metadata": LEAKS, "gap": Estimate(0.09, 0.01, 0.2, 100)}, "WARN"),
+        ({"metadata": LEAKS, "gap": Estimate(0.20, -0.01, 0.4, 100)}, "WARN"),
         ({"metadata": LEAKS, "flips": 0.10}, "FAIL"),
         ({"metadata": LEAKS, "flips": 0.09}, "WARN"),
         ({"support": LEAKS, "flips": 0.5}, "FAIL"),
         ({"support": LEAKS}, "WARN"),
         ({"metadata": Estimate(0.8, 0.60, 0.9, 100), "flips": 0.9}, "WARN"),
-        ({"flips": 0.9, "constant": Estimate(0.5, 0.4, 0.6, 100)}, "PASS"),
-        ({"metadata": LEAKS, "constant": None, "flips": None}, "WARN"),
+        ({"flips": 0.9, "gap": Estimate(0.4, 0.3, 0.5, 100)}, "PASS"),
+        ({"metadata": LEAKS, "gap": None, "flips": None}, "WARN"),
         ({"metadata": LEAKS, "classes": 3, "flips": 0.2}, "FAIL"),
     ],
 )
