@@ -1,6 +1,7 @@
 """Who may import whom; steps and specs agree; the README's tables are current."""
 
 import ast
+import configparser
 import importlib
 import inspect
 from pathlib import Path
@@ -22,6 +23,10 @@ SOLE_IMPORTERS = {
     "nipype": {"bids_app/workflow.py", "bids_app/interface.py"},
     "docker": {"bids_app/runner_docker.py"},
 }
+
+
+#: Names of packages whose modules are called otherwise.
+PACKAGES = {"PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 
 
 def imports(path: Path) -> set[str]:
@@ -88,6 +93,32 @@ def test_a_steps_signature_is_its_specs(stage, step):
     for parameter in parameters.values():
         assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
         assert parameter.default is inspect.Parameter.empty
+
+
+@pytest.mark.parametrize("stage", specs.names())
+def test_a_stages_extra_lists_what_its_steps_import(stage):
+    """Its image has nothing else."""
+    setup = configparser.ConfigParser()
+    setup.read(REPOSITORY / "setup.cfg")
+    listed = {
+        line.split()[0].lower()
+        for line in setup["options.extras_require"][stage].splitlines()
+        if line
+    }
+    waiting = [f"stages.{stage}.{step}" for step in specs.load(stage).steps]
+    seen, used = set(), set()
+    while waiting:
+        name = waiting.pop()
+        path = REPOSITORY / (name.replace(".", "/") + ".py")
+        if name in seen or not path.exists():
+            continue
+        seen.add(name)
+        for found in imports(path):
+            waiting += [found, found.rpartition(".")[0]]
+            used.add(found.split(".")[0])
+    # Nipype is for FSL and FreeSurfer, which no image of ours holds; the app brings it.
+    foreign = used - _standard() - set(OURS) - {"nipype"}
+    assert {PACKAGES.get(name, name).lower() for name in foreign} <= listed
 
 
 def test_the_readmes_tables_are_current():
