@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
-import io
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_app.demo import texts
+from bids_app.demo import modalities, texts
+from bids_app.demo.files import save_image, write_json, write_tsv
+from bids_app.demo.landmarks import find_landmarks
 from bids_app.demo.person import (
     AGE_RANGE_Y,
     AGEING_GM_LOSS,
@@ -129,12 +127,12 @@ def write_dataset(
     scans = plan_scans(participants, seed)
     truth = folder / "derivatives" / "truth"
     truth.mkdir(parents=True)
-    _write_json(folder / "dataset_description.json", texts.RAW_DESCRIPTION)
-    _write_json(truth / "dataset_description.json", texts.TRUTH_DESCRIPTION)
+    write_json(folder / "dataset_description.json", texts.RAW_DESCRIPTION)
+    write_json(truth / "dataset_description.json", texts.TRUTH_DESCRIPTION)
     command = f"--participants {participants} --resolution-mm {resolution_mm:g} --seed {seed}"
     (folder / "README.md").write_text(texts.RAW_README.format(command=command))
     (truth / "README.md").write_text(texts.TRUTH_README)
-    (truth / ".bidsignore").write_text("*_xfm.*\n*_T1wmap.*\nscans.tsv\neffects\n")
+    (truth / ".bidsignore").write_text("*_xfm.*\n*_T1wmap.*\n*_points.*\nscans.tsv\neffects\n")
     _write_participants(folder, truth, scans)
     _write_effect_masks(truth / "effects", 1 if resolution_mm < 1.5 else 2)
 
@@ -151,46 +149,10 @@ def write_dataset(
         images.append(_write_scan(folder, scan, phantom))
         _write_truth(truth, scan, phantom)
         rows.append(_describe_scan(scan, phantom))
-    _write_tsv(truth / "scans.tsv", rows)
+    write_tsv(truth / "scans.tsv", rows)
+    modalities.write_angiograms(folder, truth, scans, seed)
+    modalities.write_movies(folder, scans, seed)
     return images
-
-
-def save_image(
-    path: Path,
-    data: NDArray[Any],
-    affine: NDArray[np.float64],
-    *,
-    orientation: str = "RAS",
-    scale: float = 1.0,
-) -> None:
-    """Save integers as .nii.gz that depends on nothing but the arguments.
-
-    Parameters
-    ----------
-    path : Path
-        Its folder is made if needed.
-    data : array, (x, y, z), int16 or uint8
-        RAS+ order.
-    affine : array, (4, 4)
-        Voxel -> world, mm; becomes both sform and qform, code 1 (scanner).
-    orientation : str
-        Axis codes in which voxels are stored; the world position of each stays the same.
-    scale : float
-        Multiplies the stored integers on reading.
-    """
-    image = nib.Nifti1Image(data, affine)
-    target = nib.orientations.axcodes2ornt(orientation)
-    image = image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(affine), target))
-    image.set_sform(image.affine, code=1)
-    image.set_qform(image.affine, code=1)
-    image.header.set_xyzt_units("mm", "sec")
-    image.header.set_slope_inter(scale, 0)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()
-    # No name and no time in the gzip header, or the same image would differ from run to run.
-    with gzip.GzipFile(filename="", mode="wb", compresslevel=4, fileobj=buffer, mtime=0) as stream:
-        stream.write(image.to_bytes())
-    path.write_bytes(buffer.getvalue())
 
 
 def _write_scan(folder: Path, scan: Scan, phantom: Phantom) -> Path:
@@ -198,7 +160,7 @@ def _write_scan(folder: Path, scan: Scan, phantom: Phantom) -> Path:
     stored = np.clip(np.round(phantom.t1w * INT16_PER_UNIT), 0, 32767).astype(np.int16)
     save_image(path, stored, phantom.affine, orientation=scan.orientation)
     voxel_mm = float(phantom.affine[0, 0])
-    _write_json(path.with_name(f"{scan.stem}_T1w.json"), texts.describe_t1w(voxel_mm))
+    write_json(path.with_name(f"{scan.stem}_T1w.json"), texts.describe_t1w(voxel_mm))
     return path
 
 
@@ -210,7 +172,7 @@ def _write_truth(truth: Path, scan: Scan, phantom: Phantom) -> None:
         path = base / f"{scan.stem}_{name}.nii.gz"
         save_image(path, data, phantom.affine, orientation=scan.orientation, scale=scale)
         sidecar = {"Description": text, "Sources": [source], "SpatialReference": source, **more}
-        _write_json(base / f"{scan.stem}_{name}.json", sidecar | {"Synthetic": True})
+        write_json(base / f"{scan.stem}_{name}.json", sidecar | {"Synthetic": True})
 
     save("desc-brain_mask", phantom.brain.astype(np.uint8), 1, "Brain mask.", Type="Brain")
     for label, fraction in (("GM", phantom.gm), ("WM", phantom.wm), ("CSF", phantom.csf)):
@@ -226,6 +188,11 @@ def _write_truth(truth: Path, scan: Scan, phantom: Phantom) -> None:
         (f"from-{TEMPLATE}_to-T1w", np.linalg.inv(forth)),
     ):
         np.savetxt(base / f"{scan.stem}_{ends}_mode-points_xfm.txt", matrix, fmt="%.9f")
+    places = find_landmarks(phantom).items()
+    write_tsv(
+        base / f"{scan.stem}_points.tsv",
+        [{"name": name} | dict(zip("xyz", map(float, at), strict=True)) for name, at in places],
+    )
 
 
 def _describe_scan(scan: Scan, phantom: Phantom) -> dict[str, Any]:
@@ -268,10 +235,10 @@ def _write_participants(folder: Path, truth: Path, scans: Sequence[Scan]) -> Non
         }
         for p in people
     ]
-    _write_tsv(folder / "participants.tsv", basic)
-    _write_tsv(truth / "participants.tsv", [b | p for b, p in zip(basic, planted, strict=True)])
-    _write_json(folder / "participants.json", texts.PARTICIPANTS)
-    _write_json(truth / "participants.json", texts.PARTICIPANTS | texts.PLANTED)
+    write_tsv(folder / "participants.tsv", basic)
+    write_tsv(truth / "participants.tsv", [b | p for b, p in zip(basic, planted, strict=True)])
+    write_json(folder / "participants.json", texts.PARTICIPANTS)
+    write_json(truth / "participants.json", texts.PARTICIPANTS | texts.PLANTED)
 
 
 def _write_effect_masks(folder: Path, fine_mm: int) -> None:
@@ -280,17 +247,3 @@ def _write_effect_masks(folder: Path, fine_mm: int) -> None:
         stored = np.round(mask * 255).astype(np.uint8)
         path = folder / f"space-{TEMPLATE}_desc-{name}_mask.nii.gz"
         save_image(path, stored, template.coarse_affine, scale=1 / 255)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n")
-
-
-def _write_tsv(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    rows = list(rows)
-    lines = ["\t".join(rows[0])]
-    for row in rows:
-        cells = (f"{v:.6g}" if isinstance(v, float) else str(v) for v in row.values())
-        lines.append("\t".join(cells))
-    path.write_text("\n".join(lines) + "\n")

@@ -11,7 +11,7 @@ BIDS_VERSION = "1.10.0"
 LICENSE = "ICBM152 2009a templates, (C) 1993-2009 Louis Collins, McGill University; see README.md"
 
 RAW_DESCRIPTION: dict[str, Any] = {
-    "Name": "brainstages demo: T1w phantoms with planted effects",
+    "Name": "brainstages demo: phantoms with planted effects",
     "BIDSVersion": BIDS_VERSION,
     "DatasetType": "raw",
     "License": LICENSE,
@@ -33,6 +33,23 @@ TRUTH_DESCRIPTION: dict[str, Any] = {
     "DatasetLinks": {"raw": "../.."},
     "SourceDatasets": [{"URL": "../.."}],
 }
+
+PREPROCESSED_DESCRIPTION: dict[str, Any] = {
+    "Name": "BOLD of the brainstages demo, as if preprocessed",
+    "BIDSVersion": BIDS_VERSION,
+    "DatasetType": "derivative",
+    "License": LICENSE,
+    "Authors": ["brainstages developers"],
+    "GeneratedBy": [{"Name": "bids_app.demo", "Description": "Phantom generator of brainstages."}],
+    "DatasetLinks": {"raw": "../.."},
+    "SourceDatasets": [{"URL": "../.."}],
+}
+
+PREPROCESSED_README = """# BOLD of the demo, as if preprocessed
+
+The same simulated volumes as in the raw dataset, already on a grid in template space (10 mm), with
+a brain mask, under the names that fMRIPrep gives. Give this folder with `-d fmriprep=FOLDER`.
+"""
 
 PARTICIPANTS: dict[str, Any] = {
     "age": {"Description": "Age of the phantom; sets the planted effects of age.", "Units": "year"},
@@ -77,7 +94,7 @@ References: Fonov et al. (2011), NeuroImage 54(1), 313-327, doi:10.1016/j.neuroi
 Fonov et al. (2009), NeuroImage 47, S102, doi:10.1016/S1053-8119(09)70884-5.
 """
 
-RAW_README = f"""# T1w phantoms with planted effects
+RAW_README = f"""# Phantoms with planted effects
 
 No human was scanned for these images: each is a warped average brain in a drawn head. They serve
 to try software and to check it against a truth that is known exactly. Nothing learnt from them
@@ -99,6 +116,12 @@ Planted effects:
   fronto-parietal mask falls by {AGEING_GM_LOSS * 100:.0f} %, and the surface of the lateral
   ventricles moves outward by {AGEING_VENTRICLE_MM:g} mm; linear in age.
 
+Besides the heads there are:
+
+- angiograms (`angio`), a tree of bright tubes; sub-01, sub-03, ... have an aneurysm;
+- movies in `stimuli/`, and BOLD of sub-02 and sub-03 while they are shown: of the voxels, those of
+  the back follow the brightness of the picture and those of the left side its motion.
+
 What is known of each image lies in `derivatives/truth`, a dataset of its own.
 
 {_LICENSE_NOTE}"""
@@ -113,6 +136,8 @@ All images lie on the grid of their T1w image, stored in the same order.
 - `from-T1w_to-{TEMPLATE}_mode-points_xfm.txt`: 4 x 4 matrix from world coordinates
   (RAS+, mm) of the T1w image to those of the template: pose and size, without the smooth warp.
   To resample the image on the template's grid, use the inverse, which is beside it.
+- `points.tsv`: where landmarks of the template lie in the T1w image (RAS, mm).
+- `label-aneurysm_mask`: the aneurysm of the angiogram, on its grid; empty where there is none.
 - `participants.tsv`: what was planted in each person.
 - `scans.tsv`: pose, field of view, storage order, noise and true volumes of each image.
 - `effects/`: where grey matter depends on age and on sex, in the space of the template.
@@ -135,6 +160,20 @@ def describe_t1w(voxel_mm: float) -> dict[str, Any]:
         "EchoTime": 0.003,
         "InversionTime": 0.9,
         "FlipAngle": 9,
+        "SliceThickness": voxel_mm,
+        "BodyPart": "HEAD",
+        "Synthetic": True,
+    }
+
+
+def describe_angio(voxel_mm: float) -> dict[str, Any]:
+    """Return the sidecar of an angiogram."""
+    return {
+        "Modality": "MR",
+        "Manufacturer": "brainstages phantom",
+        "ManufacturersModelName": "bids_app.demo",
+        "MagneticFieldStrength": 3,
+        "PulseSequenceType": "simulated time of flight",
         "SliceThickness": voxel_mm,
         "BodyPart": "HEAD",
         "Synthetic": True,
