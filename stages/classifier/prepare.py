@@ -1,0 +1,157 @@
+"""Step prepare: read an arm's images once onto the grid of the networks, and deal the folds."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.format import open_memmap
+
+from stages.classifier import cohort as parts_of
+from stages.classifier.cohort import REGISTERED, UNUSED, check_folds, check_leaks, is_of_arm
+from stages.classifier.images import Volume, conform, fingerprint, load, make_grid
+from stages.classifier.provenance import origin_of
+from stages.classifier.tables import Row, read_people, read_rows, write_rows
+from stages.classifier.targets import CLASSIFICATION, Labels, find_target, read_labels
+
+logger = logging.getLogger(__name__)
+SPACE = "MNI152NLin2009aSym"
+CONTENT = {
+    "mnibrain": "Brain, linearly aligned with the template",
+    "mnigm": "T1w where grey matter prevails, linearly aligned with the template",
+    "mnigmfraction": "Fraction of grey matter, linearly aligned with the template",
+}
+
+
+def run(
+    *,
+    participants: str,
+    harmonized: list[str],
+    registered: list[str],
+    fractions: list[str],
+    dealt: str | None,
+    cohort: str,
+    images: str,
+    grid: str,
+    arm: str,
+    target: list[str],
+    define: list[str],
+    grid_mm: float,
+    folds: int,
+    n_train: int,
+    n_test: int,
+    seed: int,
+) -> None:
+    """Write the stack of images, who is in which part, and what the grid and the classes are.
+
+    Raises
+    ------
+    ValueError
+        No images of the arm, images that do not fit together, targets that cannot be made, or a
+        participant or image in two parts.
+    """
+    people = read_people(participants)
+    paths = sorted(p for p in [*harmonized, *registered, *fractions] if is_of_arm(p, arm))
+    paths = [p for p in paths if parts_of.participant_of(p) in people]
+    if not paths:
+        how = "preprocessing with profile mni-gm" if arm in REGISTERED else "harmonization with it"
+        raise ValueError(f"arm {arm}: no images of participants in participants.tsv; run {how}")
+    first = load(paths[0])
+    layout = make_grid(first.data.shape, first.zooms, grid_mm=grid_mm)
+    stack = open_memmap(images, mode="w+", dtype="<f4", shape=(len(paths), *layout.input_shape))
+    rows: list[Row] = []
+    for index, path in enumerate(paths):
+        volume = load(path)
+        _check_alike(volume, first, path, paths[0])
+        stack[index] = conform(volume.data, layout)
+        name = parts_of.participant_of(path)
+        about = {c: people[name].get(c, "n/a") for c in ("age", "sex", "site")}
+        rows.append(
+            {
+                "row": str(index),
+                "participant_id": name,
+                "filename": Path(path).name,
+                "image_hash": fingerprint(volume.data),
+                **about,
+            }
+        )
+    stack.flush()
+
+    fingerprint_rows = read_rows(dealt) if dealt else []
+    told: dict[str, Any] = {}
+    for name in target:
+        wanted = find_target(name, define)
+        labels = read_labels(wanted, people)
+        if arm in REGISTERED:
+            here = {row["participant_id"]: people[row["participant_id"]] for row in rows}
+            rng = np.random.default_rng([seed, *name.encode()])
+            parts = parts_of.draw_parts(
+                here, labels, folds=folds, n_train=n_train, n_test=n_test, rng=rng
+            )
+        else:
+            names = [row["participant_id"] for row in rows]
+            parts = parts_of.take_parts(names, fingerprint_rows, labels, arm)
+        number = check_folds(parts, labels)
+        check_leaks(_place(rows, name, labels, parts))
+        told[name] = {
+            "Task": labels.task,
+            "Classes": list(labels.classes),
+            "Column": wanted.column,
+            "Rules": list(wanted.rules),
+            "Folds": number,
+        }
+        logger.info("arm %s, target %s: %d participants", arm, name, len(parts))
+    write_rows(cohort, rows)
+    affine = layout.move_affine(first.affine)
+    if arm not in REGISTERED:  # heads lie anywhere in the world; only the grid is common
+        affine = layout.move_affine(np.diag([*layout.zooms, 1.0]))
+    about_grid = {
+        "Arm": arm,
+        "Space": SPACE if arm in REGISTERED else f"desc-{arm}",
+        "Content": CONTENT.get(arm, f"T1w as harmonization's arm {arm} gives it"),
+        "Intensity": "none" if arm == "mnigmfraction" else "standardise",
+        "Grid": layout.to_json(),
+        "Affine": affine.tolist(),
+        "Targets": told,
+        "Provenance": origin_of(participants),
+    }
+    Path(grid).write_text(json.dumps(about_grid, indent=1) + "\n", encoding="utf-8")
+
+
+def _place(
+    rows: Sequence[Row],
+    target: str,
+    labels: Labels,
+    parts: Mapping[str, tuple[str, int | None]],
+) -> list[Row]:
+    """Add a target's label and part to each row; return the rows with the part alone."""
+    placed = []
+    for row in rows:
+        split, fold = parts.get(row["participant_id"], (UNUSED, None))
+        part = {"split": split, "fold": "n/a" if fold is None else str(fold)}
+        value = "n/a"
+        if split != UNUSED:
+            found = labels.values[row["participant_id"]]
+            value = labels.classes[int(found)] if labels.task == CLASSIFICATION else f"{found:g}"
+        placed.append({**row, **part})
+        row[f"{target}_label"] = value
+        row |= {f"{target}_{key}": cell for key, cell in part.items()}
+    return placed
+
+
+def _check_alike(volume: Volume, first: Volume, path: str, other: str) -> None:
+    """Refuse images of different shape or voxel size."""
+    if volume.data.shape != first.data.shape or not np.allclose(
+        volume.zooms, first.zooms, atol=1e-3
+    ):
+        raise ValueError(
+            f"{path}: shape {_times(volume.data.shape)} and voxels of {_times(volume.zooms)} mm,"
+            f" but {Path(other).name} has {_times(first.data.shape)} and {_times(first.zooms)} mm;"
+            " mixed shapes need harmonization with an arm that makes one grid"
+        )
+
+
+def _times(sizes: Sequence[float]) -> str:
+    return "x".join(f"{s:g}" for s in sizes)
