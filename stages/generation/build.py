@@ -1,0 +1,68 @@
+"""From parameters, or from the card of a trained model, to a generator."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stages.generation.adapters import choose_weights, load_weights, put_weights
+from stages.generation.checkpoint import load_checkpoint, require_base
+from stages.generation.generator import STABLE_DIFFUSION, Generator
+from stages.generation.scratch import build_scratch
+
+JOINT, SEPARATE = "joint", "separate"
+
+
+def build_generator(
+    kind: str,
+    base: str | None,
+    *,
+    size: int,
+    width: int,
+    seed: int,
+    gradient_checkpointing: bool = False,
+) -> Generator:
+    """Make an untrained model from scratch, or load a checkpoint."""
+    if kind != STABLE_DIFFUSION:
+        return build_scratch(size=size, width=width, seed=seed)
+    return load_checkpoint(
+        require_base(base), size=size, gradient_checkpointing=gradient_checkpointing
+    )
+
+
+def load_generator(
+    card: Mapping[str, Any], weights: str, base: str | None, *, group: str, device: torch.device
+) -> Generator:
+    """Load a trained model: that of one group, where groups have models of their own.
+
+    Raises
+    ------
+    FileNotFoundError
+        It was fine-tuned from a checkpoint that is not given.
+    ValueError
+        The weights are not those of the card's model.
+    """
+    generator = build_generator(card["Kind"], base, size=card["Size"], width=card["Width"], seed=0)
+    trained = choose_weights(
+        generator, text_encoder=card["TextEncoderTrained"], lora_rank=card["LoraRank"], seed=0
+    )
+    own = group if card["Models"] == SEPARATE else ""
+    try:
+        put_weights(trained, load_weights(weights, group=own))
+    except ValueError as error:
+        raise ValueError(f"{weights}: {error}") from error
+    generator.denoiser.to(device).eval()
+    generator.text_encoder.to(device).eval()
+    return generator
+
+
+def read_card(path: str) -> dict[str, Any]:
+    """Read the card of a trained model."""
+    return dict(json.loads(Path(path).read_text(encoding="utf-8")))
+
+
+def choose_device() -> torch.device:
+    """Take the GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

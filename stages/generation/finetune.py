@@ -1,0 +1,260 @@
+"""Step finetune: train or fine-tune the diffusion model of one condition."""
+
+import hashlib
+import json
+import logging
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stages.generation import figures
+from stages.generation.adapters import choose_weights, public_name, save_weights
+from stages.generation.build import JOINT, build_generator, choose_device
+from stages.generation.generator import STABLE_DIFFUSION, Generator
+from stages.generation.sampling import sample
+from stages.generation.slices import Pixels, load_stack, to_pixels, to_tensor
+from stages.generation.state import fingerprint
+from stages.generation.tables import read_rows, write_rows
+from stages.generation.train import Material, Settings, encode_material, train
+
+logger = logging.getLogger(__name__)
+
+GRID_STEPS, GRID_COLUMNS, GRID_BATCH = 20, 4, 8
+PRIOR_BATCH = 4
+
+
+def run(
+    *,
+    cohort: str,
+    stack: str,
+    prompts: str,
+    base: str | None,
+    weights: str,
+    card: str,
+    losses: str,
+    curve: str,
+    grid: str,
+    condition: str,
+    generator: str,
+    size: int,
+    width: int,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    warmup: int,
+    models: str,
+    balance: bool,
+    min_snr: float,
+    drop_prompt: float,
+    ema_decay: float,
+    text_encoder: bool,
+    lora_rank: int,
+    prior_weight: float,
+    prior_prompt: str,
+    prior_images: int,
+    precision: str,
+    gradient_checkpointing: bool,
+    save_every: int,
+    checkpoints: str,
+    grids: int,
+    sampling_steps: int,
+    guidance: float,
+    seed: int,
+) -> None:
+    """Write weights, their card, losses and example images.
+
+    Raises
+    ------
+    ValueError
+        Prior preservation without a checkpoint, or what the model or checkpoint cannot do.
+    """
+    settings = Settings(
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        warmup=warmup,
+        min_snr=min_snr,
+        drop_prompt=drop_prompt,
+        ema_decay=ema_decay,
+        prior_weight=prior_weight,
+        balance=balance,
+        precision=precision,
+    )
+    if prior_weight and generator != STABLE_DIFFUSION:
+        raise ValueError(
+            "prior_weight: a model from scratch knows nothing that could be preserved; set it to 0"
+        )
+    texts = {r["group"]: r["prompt"] for r in read_rows(prompts) if r["condition"] == condition}
+    slices, labels, people = _training_slices(cohort, stack, list(texts))
+    device = choose_device()
+    parts = [list(texts)] if models == JOINT else [[group] for group in texts]
+    kept: dict[str, torch.Tensor] = {}
+    history: dict[str, NDArray[np.float64]] = {}
+    shown: dict[str, list[Pixels]] = {}
+    for groups in parts:
+        name = "" if models == JOINT else groups[0]
+        net = build_generator(
+            generator,
+            base,
+            size=size,
+            width=width,
+            seed=seed,
+            gradient_checkpointing=gradient_checkpointing,
+        )
+        net.denoiser.to(device)
+        net.text_encoder.to(device)
+        prior = None
+        if prior_weight:
+            seeds = [_seed(seed, "prior", str(i)) for i in range(prior_images)]
+            made = sample(
+                net,
+                [prior_prompt] * prior_images,
+                seeds,
+                steps=sampling_steps,
+                guidance=guidance,
+                batch=PRIOR_BATCH,
+            )
+            prior = encode_material(net, made, torch.zeros(prior_images, dtype=torch.int64))
+        trained = choose_weights(net, text_encoder=text_encoder, lora_rank=lora_rank, seed=seed)
+        own = np.isin(labels, groups)
+        numbers = torch.tensor([groups.index(g) for g in labels[own]])
+        material = encode_material(net, to_tensor(slices[own], size), numbers)
+        averages, found = train(
+            net,
+            trained,
+            material,
+            [texts[g] for g in groups],
+            settings,
+            seed=seed,
+            prior=prior,
+            prior_prompt=prior_prompt,
+            state=_state_file(checkpoints, condition, name, asdict(settings), texts, material, net),
+            save_every=save_every,
+            on_grid=_grid_drawer(shown, texts, groups, guidance, seed),
+            grid_every=max(1, steps // grids) if grids else 0,
+        )
+        prefix = f"{name}/" if name else ""
+        kept |= {f"{prefix}{public_name(k)}": v for k, v in averages.items()}
+        history[name] = np.array(found)
+        logger.info("%s %s: loss %.4f", condition, name, history[name][-1, 0])
+
+    save_weights(weights, kept)
+    write_rows(losses, _loss_rows(history))
+    figures.draw_losses(curve, history)
+    if shown:
+        figures.draw_rows(grid, shown, f"Same noise, while training ({condition})")
+    about = {
+        "Name": f"generation {condition}",
+        "Kind": generator,
+        "Provenance": _provenance(generator),
+        "Base": _describe_base(base) if generator == STABLE_DIFFUSION else None,
+        "Condition": condition,
+        "Models": models,
+        "Prompts": texts,
+        "Size": size,
+        "Width": width,
+        "LoraRank": lora_rank,
+        "TextEncoderTrained": text_encoder,
+        "Settings": asdict(settings),
+        "PriorPrompt": prior_prompt if prior_weight else None,
+        "PriorImages": prior_images if prior_weight else 0,
+        "TrainingSlices": dict(Counter(labels.tolist())),
+        "TrainingParticipants": [f"bids::{person}" for person in people],
+        "Seed": seed,
+        "FirstLoss": float(np.mean([h[:20, 0].mean() for h in history.values()])),
+        "LastLoss": float(np.mean([h[-20:, 0].mean() for h in history.values()])),
+        "SHA256": {Path(weights).name: _digest(Path(weights))},
+        "IntendedUse": "Research on synthetic data. Not for diagnosis. Slices are not people.",
+        "Licence": "That of training data and base checkpoint; check both before sharing.",
+    }
+    Path(card).write_text(json.dumps(about, indent=2), encoding="utf-8")
+
+
+def _training_slices(
+    cohort: str, stack: str, groups: list[str]
+) -> tuple[Pixels, NDArray[Any], list[str]]:
+    rows = [r for r in read_rows(cohort) if r["split"] == "train" and r["group"] in groups]
+    places = [int(row["place"]) for row in rows]
+    people = list(dict.fromkeys(row["participant_id"] for row in rows))
+    return load_stack(stack)[places], np.array([row["group"] for row in rows]), people
+
+
+def _state_file(
+    folder: str,
+    condition: str,
+    name: str,
+    settings: dict[str, Any],
+    texts: dict[str, str],
+    material: Material,
+    net: Generator,
+) -> Path | None:
+    """Name the file of this training's state: another training has another name.
+
+    The number of steps does not count, since no step depends on it: a training can be prolonged.
+    """
+    if not folder:
+        return None
+    settings = {key: value for key, value in settings.items() if key != "steps"}
+    first = next(iter(net.named_parameters().values()))
+    mark = fingerprint(settings, texts, material.mean, material.prompt, first)
+    return Path(folder) / f"{condition}{name}-{mark}.safetensors"
+
+
+def _grid_drawer(
+    shown: dict[str, list[Pixels]],
+    texts: dict[str, str],
+    groups: list[str],
+    guidance: float,
+    seed: int,
+) -> Any:
+    """Make what draws the same noise for every group at points of the training."""
+
+    def draw(step: int, net: Generator) -> None:
+        seeds = [_seed(seed, "grid", str(i)) for i in range(GRID_COLUMNS)]
+        for group in groups:
+            images = sample(
+                net,
+                [texts[group]] * GRID_COLUMNS,
+                seeds,
+                steps=GRID_STEPS,
+                guidance=guidance,
+                batch=GRID_BATCH,
+            )
+            shown[f"{group}, step {step}"] = list(to_pixels(images))
+
+    return draw
+
+
+def _loss_rows(history: dict[str, NDArray[np.float64]]) -> list[dict[str, Any]]:
+    return [
+        {"model": name or JOINT, "step": step + 1, "loss": float(own), "prior_loss": float(prior)}
+        for name, values in history.items()
+        for step, (own, prior) in enumerate(values)
+    ]
+
+
+def _provenance(kind: str) -> str:
+    if kind == STABLE_DIFFUSION:
+        return "fine-tuned from a Stable Diffusion checkpoint"
+    return "trained from scratch on the cohort; not Stable Diffusion"
+
+
+def _describe_base(base: str | None) -> dict[str, str]:
+    folder = Path(str(base))
+    weights = sorted((folder / "unet").glob("*.safetensors"))
+    return {"Folder": folder.name} | {f"unet/{p.name}": _digest(p) for p in weights}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _seed(*words: object) -> int:
+    text = "/".join(map(str, words))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")

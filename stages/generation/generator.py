@@ -1,0 +1,95 @@
+"""What a generator of slices is, whatever it is made of."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+SCRATCH, STABLE_DIFFUSION = "scratch", "stable-diffusion"
+
+
+@dataclass
+class Generator:
+    """A diffusion model with all that stands between it and prompts and slices.
+
+    Attributes
+    ----------
+    kind
+        scratch or stable-diffusion.
+    denoiser : module
+        (latents (B, c, h, w), times (B,), states) → prediction, (B, c, h, w).
+    text_encoder : module
+        Tokens → states.
+    tokenize
+        Prompts → tokens, one row each.
+    encode
+        Images (B, 1, s, s), -1 to 1 → mean and standard deviation of latents.
+    decode
+        Latents → images (B, 1, s, s).
+    noising : DDPMScheduler
+        How noise is added, and what the denoiser predicts of it.
+    latent_shape
+        (c, h, w).
+    """
+
+    kind: str
+    denoiser: nn.Module
+    text_encoder: nn.Module
+    tokenize: Callable[[Sequence[str]], Tensor]
+    encode: Callable[[Tensor], tuple[Tensor, Tensor]]
+    decode: Callable[[Tensor], Tensor]
+    noising: Any
+    latent_shape: tuple[int, int, int]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the denoiser is."""
+        return next(self.denoiser.parameters()).device
+
+    def states(self, prompts: Sequence[str]) -> Tensor:
+        """Encode prompts."""
+        return self.text_encoder(self.tokenize(prompts).to(self.device))
+
+    def named_parameters(self) -> dict[str, nn.Parameter]:
+        """List all weights that training could change, by name; the image codec is never one."""
+        parts = {"unet": self.denoiser, "text_encoder": self.text_encoder}
+        return {
+            f"{part}.{name}": parameter
+            for part, module in parts.items()
+            for name, parameter in module.named_parameters()
+        }
+
+
+def add_noise(alphas: Tensor, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+    """Mix latents with noise: sqrt(a_t) z + sqrt(1 - a_t) e."""
+    a = alphas[times].view(-1, 1, 1, 1)
+    return a.sqrt() * latents + (1 - a).sqrt() * noise
+
+
+def aim(kind: str, alphas: Tensor, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+    """Say what the denoiser should have answered: the noise (epsilon) or the velocity.
+
+    Raises
+    ------
+    ValueError
+        Another kind of prediction.
+    """
+    if kind == "epsilon":
+        return noise
+    if kind == "v_prediction":
+        a = alphas[times].view(-1, 1, 1, 1)
+        return a.sqrt() * noise - (1 - a).sqrt() * latents
+    raise ValueError(f"prediction type {kind!r}: expected epsilon or v_prediction")
+
+
+def min_snr_weights(kind: str, alphas: Tensor, times: Tensor, gamma: float) -> Tensor:
+    """Weigh noise levels by min(SNR, gamma) / SNR, or / (SNR + 1) for velocity (Hang et al. 2023).
+
+    ``gamma`` 0 weighs all alike.
+    """
+    if gamma == 0:
+        return torch.ones(len(times), device=alphas.device)
+    snr = alphas[times] / (1 - alphas[times]).clamp(min=1e-8)
+    return snr.clamp(max=gamma) / (snr + 1 if kind == "v_prediction" else snr.clamp(min=1e-8))

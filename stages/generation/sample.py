@@ -1,0 +1,90 @@
+"""Step sample: draw synthetic slices of every group, the same ones for the same seed."""
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.generation import figures
+from stages.generation.build import choose_device, load_generator, read_card
+from stages.generation.sampling import sample
+from stages.generation.slices import save_stack, to_pixels
+from stages.generation.tables import read_rows, write_rows
+
+logger = logging.getLogger(__name__)
+
+
+def run(
+    *,
+    weights: str,
+    card: str,
+    prompts: str,
+    base: str | None,
+    samples: str,
+    table: str,
+    figure: str,
+    condition: str,
+    image: list[str],
+    sampling_steps: int,
+    guidance: float,
+    sampling_batch: int,
+    seed: int,
+) -> None:
+    """Write the slices and, row by row, how each was made.
+
+    Raises
+    ------
+    ValueError
+        The weights are not those of the card.
+    OSError
+        The disk is full.
+    """
+    about = read_card(card)
+    digest = about["SHA256"][Path(weights).name]
+    if hashlib.sha256(Path(weights).read_bytes()).hexdigest() != digest:
+        raise ValueError(f"{weights}: not the weights that {card} describes; train again")
+    texts = {r["group"]: r["prompt"] for r in read_rows(prompts) if r["condition"] == condition}
+    rows: list[dict[str, Any]] = []
+    stacks, shown = [], {}
+    for group, text in texts.items():
+        generator = load_generator(about, weights, base, group=group, device=choose_device())
+        seeds = [draw_seed(seed, condition, group, label) for label in image]
+        made = sample(
+            generator,
+            [text] * len(image),
+            seeds,
+            steps=sampling_steps,
+            guidance=guidance,
+            batch=sampling_batch,
+        )
+        pixels = to_pixels(made)
+        stacks.append(pixels)
+        shown[f"{group}: {text}"] = list(pixels[: figures.COLUMNS])
+        rows += [
+            {
+                "place": len(rows) + i,
+                "condition": condition,
+                "group": group,
+                "image": label,
+                "prompt": text,
+                "seed": seeds[i],
+                "guidance": guidance,
+                "sampling_steps": sampling_steps,
+                "sampler": "DDIM",
+                "model_sha256": digest,
+                "provenance": about["Provenance"],
+            }
+            for i, label in enumerate(image)
+        ]
+        logger.info("%s %s: %d slices", condition, group, len(pixels))
+    save_stack(samples, np.concatenate(stacks))
+    write_rows(table, rows)
+    figures.draw_rows(figure, shown, f"Synthetic, {about['Provenance']}")
+
+
+def draw_seed(seed: int, condition: str, group: str, label: str) -> int:
+    """Give each image a seed that depends on nothing but its names and the run's seed."""
+    text = f"{seed}/{condition}/{group}/{label}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")

@@ -1,0 +1,116 @@
+"""A small diffusion model that is trained from nothing, conditioned on words.
+
+Every word has a fixed random vector that follows from its letters, so there is no vocabulary to
+keep and any prompt can be read. A prompt is the mean of its words' vectors: two prompts that share
+eight of nine words are close, as they are to a large text encoder that is not trained. Images are
+cut into patches of 2 x 2 pixels, which are the channels of the latents; nothing is lost by it.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import DDPMScheduler, UNet2DModel
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stages.generation.generator import SCRATCH, Generator
+
+TEXT_SIZE = 128
+PATCH = 2
+NORM_GROUPS = 8
+
+
+class Denoiser(nn.Module):
+    """A U-Net without attention whose time embedding is joined by that of the prompt."""
+
+    def __init__(self, *, size: int, width: int) -> None:
+        super().__init__()
+        channels = (width, 2 * width, 2 * width)
+        embedding = 4 * width
+        self.words = nn.Sequential(
+            nn.Linear(TEXT_SIZE, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
+        )
+        self.unet: Any = UNet2DModel(
+            sample_size=size // PATCH,
+            in_channels=PATCH**2,
+            out_channels=PATCH**2,
+            layers_per_block=1,
+            block_out_channels=channels,
+            down_block_types=("DownBlock2D",) * 3,
+            up_block_types=("UpBlock2D",) * 3,
+            norm_num_groups=NORM_GROUPS,
+            class_embed_type="identity",
+            add_attention=False,
+        )
+
+    def forward(self, latents: Tensor, times: Tensor, states: Tensor) -> Tensor:
+        """Predict from noisy latents (B, 4, h, w), times (B,) and mean word vectors (B, 128)."""
+        return self.unet(latents, times, class_labels=self.words(states)).sample
+
+
+def build_scratch(*, size: int, width: int, seed: int) -> Generator:
+    """Make a model with random weights that follow from the seed.
+
+    Raises
+    ------
+    ValueError
+        A size that cannot be halved three times, or a width that normalisation cannot group.
+    """
+    if size % 8:
+        raise ValueError(f"size {size}: expected a multiple of 8")
+    if width % NORM_GROUPS:
+        raise ValueError(f"width {width}: expected a multiple of {NORM_GROUPS}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        denoiser: Any = Denoiser(size=size, width=width)
+    denoiser = denoiser.to(memory_format=torch.channels_last)  # a fifth faster on CPUs
+    return Generator(
+        kind=SCRATCH,
+        denoiser=denoiser,
+        text_encoder=nn.Identity(),
+        tokenize=embed_prompts,
+        encode=_encode,
+        decode=_decode,
+        noising=DDPMScheduler(
+            beta_schedule="squaredcos_cap_v2",
+            prediction_type="v_prediction",
+            clip_sample=False,
+            timestep_spacing="trailing",
+        ),
+        latent_shape=(PATCH**2, size // PATCH, size // PATCH),
+    )
+
+
+def split_words(prompt: str) -> list[str]:
+    """Split a prompt into words and marks, in lower case.
+
+    >>> split_words("AD, a MRI brain, ADNI2")
+    ['ad', ',', 'a', 'mri', 'brain', ',', 'adni2']
+    """
+    return re.findall(r"\w+|[^\w\s]", prompt.lower())
+
+
+def embed_prompts(prompts: Sequence[str]) -> Tensor:
+    """Average the vectors of each prompt's words, (B, 128); zeros for the empty prompt."""
+    rows = []
+    for prompt in prompts:
+        words = [_vector(word) for word in split_words(prompt)]
+        rows.append(torch.stack(words).mean(0) if words else torch.zeros(TEXT_SIZE))
+    return torch.stack(rows)
+
+
+def _vector(word: str) -> Tensor:
+    seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:7], "big")
+    return torch.randn(TEXT_SIZE, generator=torch.Generator().manual_seed(seed))
+
+
+def _encode(images: Tensor) -> tuple[Tensor, Tensor]:
+    latents = functional.pixel_unshuffle(images, PATCH)
+    return latents, torch.zeros_like(latents)
+
+
+def _decode(latents: Tensor) -> Tensor:
+    return functional.pixel_shuffle(latents, PATCH)
