@@ -19,7 +19,9 @@ export OMP_NUM_THREADS ?= 1
 
 demo: .venv/ready
 	$(BIN)/python -m bids_app.demo $(DEMO)/bids
-	$(BIN)/brainstages $(DEMO)/bids $(DEMO)/derivatives participant --stages preprocessing -w $(DEMO)/work
+	$(BIN)/brainstages $(DEMO)/bids $(DEMO)/derivatives participant group --preset tiny \
+	    -d landmarks=$(DEMO)/bids/derivatives/truth -d lesions=$(DEMO)/bids/derivatives/truth \
+	    -d fmriprep=$(DEMO)/bids/derivatives/preprocessed -w $(DEMO)/work
 	@echo "Open $(DEMO)/derivatives/brainstages.html"
 
 test: .venv/ready

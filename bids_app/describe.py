@@ -1,15 +1,42 @@
-"""Specs → words: what a stage reads, writes and can be told; also the README's tables."""
+"""Specs → words: what a stage reads, writes and can be told; tables of README and docs.
 
-from collections.abc import Iterable
+``python -m bids_app.describe docs/stages`` brings the stages' pages up to date.
+"""
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import specs
 from specs import Spec
 from specs.schema import Input, Output, Param
 
+BEGIN, END = "<!-- generated from the spec: begin -->", "<!-- generated from the spec: end -->"
+
 
 def describe(spec: Spec) -> str:
     """Describe a stage in Markdown."""
-    lines = [f"# {spec.name} (version {spec.version})", "", spec.summary, ""]
+    return f"# {spec.name} (version {spec.version})\n\n{spec.summary}\n\n{details(spec)}"
+
+
+def update_page(text: str, spec: Spec) -> str:
+    """Put what the spec says between the markers of a page.
+
+    Raises
+    ------
+    ValueError
+        The markers are not there.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page of {spec.name} lacks the lines {BEGIN!r} and {END!r}")
+    return f"{before}{BEGIN}\n\n{details(spec)}\n{END}{after}"
+
+
+def details(spec: Spec) -> str:
+    """Describe a stage's steps, options and references in Markdown."""
+    lines: list[str] = []
     for step in spec.steps.values():
         need = step.resources
         lines += [f"## {spec.name}.{step.name}: {step.summary}", ""]
@@ -93,3 +120,15 @@ def _range(param: Param) -> str:
 
 def _gpus(number: int) -> str:
     return f"{number} GPU, " if number else ""
+
+
+def _main(arguments: Sequence[str]) -> int:
+    for folder in map(Path, arguments):
+        for name in specs.names():
+            path = folder / f"{name}.md"
+            path.write_text(update_page(path.read_text("utf-8"), specs.load(name)), "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1:]))

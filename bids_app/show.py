@@ -1,17 +1,24 @@
 """What is printed: the plan, the summary, a stage's description, the graph; the only printing."""
 
 import json
+import shutil
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import specs
+from bids_app import report_results
 from bids_app.describe import describe, stage_table
 from bids_app.errors import AppError, Exit
 from bids_app.export import EXPORTS, boutiques, stages_of_raw_data
+from bids_app.layout import STAGE_PREFIX
 from bids_app.plan import Plan
+from bids_app.report_runs import REMEDIES
 from specs.job import Job
+
+SHOWN_FAILURES = 10
 
 
 def describe_stages(names: Sequence[str]) -> int:
@@ -79,14 +86,25 @@ def print_plan(plan: Plan, pending: Sequence[Job]) -> None:
 
 
 def print_summary(summary: Mapping[str, Any], out_dir: Path, run_dir: Path) -> None:
-    """Print how a run ended and where to look; failures with their reasons first."""
-    rows = [(f"sub-{f['participant']}" if f["participant"] else "group",
-             f"{f['stage']}.{f['step']}", f["reason"]) for f in summary["failures"]]  # fmt: skip
-    if rows:
-        print(_columns([("failed", "step", "reason"), *rows[:20]]), file=sys.stderr)
+    """Print how a run ended: failures with reason and remedy, what was made, where to look."""
+    width = min(shutil.get_terminal_size((100, 24)).columns, 120)
+    lines = [""]
+    for failure, labels in _kinds(summary["failures"])[:SHOWN_FAILURES]:
+        who = ", ".join(labels[:8]) + (f" and {len(labels) - 8} more" if len(labels) > 8 else "")
+        where = f"{failure['stage']}.{failure['step']}" + (f" ({who})" if who else "")
+        remedy = REMEDIES.get(int(failure.get("exit_code", 0)), "")
+        text = f"FAILED {where}: {failure['reason']}. {remedy}".strip()
+        lines += [textwrap.fill(text, width, subsequent_indent="    "), ""]
+    rows = [_made(name, out_dir) for name in summary["stages"]]
+    if any(rows):
+        lines.append(_columns([("stage", "participants", "finding"), *filter(None, rows)], width))
+        lines.append("")
     jobs = ", ".join(f"{count} {name}" for name, count in summary["jobs"].items())
-    lines = [("jobs", jobs), ("report", str(out_dir / "brainstages.html")), ("log", str(run_dir))]
-    print(_columns(lines), file=sys.stderr)
+    start = out_dir / "brainstages.html"
+    where_to_look = [("jobs", jobs), ("log", str(run_dir))]
+    where_to_look += [("report", str(start))] if start.is_file() else []
+    lines.append(_columns(where_to_look))
+    print("\n".join(lines), file=sys.stderr)
 
 
 def resource_table(states: Mapping[str, Mapping[str, Any]]) -> str:
@@ -106,10 +124,35 @@ def graph(jobs: Sequence[Job], needs: Mapping[str, Mapping[str, str]]) -> str:
     return "\n".join(["digraph brainstages {", "  rankdir=LR;", *nodes, *edges, "}"]) + "\n"
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> str:
-    """Set rows in columns as wide as their widest cell."""
+def _kinds(
+    failures: Sequence[Mapping[str, Any]],
+) -> list[tuple[Mapping[str, Any], list[str]]]:
+    """Put failures of one step for one reason together, with the participants they befell."""
+    kinds: dict[tuple[str, ...], tuple[Mapping[str, Any], list[str]]] = {}
+    for failure in failures:
+        key = tuple(str(failure[name]) for name in ("stage", "step", "reason"))
+        labels = kinds.setdefault(key, (failure, []))[1]
+        labels += [f"sub-{failure['participant']}"] if failure["participant"] else []
+    return list(kinds.values())
+
+
+def _made(stage: str, out_dir: Path) -> tuple[str, str, str] | None:
+    """Tell in a row what a stage made; None if there is nothing."""
+    root = out_dir / f"{STAGE_PREFIX}{stage}"
+    if not root.is_dir():
+        return None
+    try:
+        found = report_results.headlines(root)
+    except (OSError, ValueError):
+        found = []  # the report has said so
+    return stage, str(sum(p.is_dir() for p in root.glob("sub-*"))), " ".join(found)
+
+
+def _columns(rows: Sequence[Sequence[str]], width: int = 0) -> str:
+    """Set rows in columns as wide as their widest cell, cut to a width if one is given."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    lines = [
+        "  ".join(cell.ljust(room) for cell, room in zip(row, widths, strict=True)).rstrip()
         for row in rows
-    )
+    ]
+    return "\n".join(x if not width or len(x) <= width else f"{x[: width - 1]}…" for x in lines)

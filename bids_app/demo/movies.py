@@ -40,8 +40,7 @@ def load_brain() -> Brain:
     """Load the template's brain mask; the back follows brightness, the left side motion."""
     image = load_mni152_brain_mask(resolution=VOXEL_MM)
     mask = np.asarray(image.dataobj) > 0
-    i, j, k = np.indices(mask.shape)
-    world = np.einsum("ab,bxyz->axyz", image.affine[:3, :3], np.stack([i, j, k]))
+    world = np.einsum("ab,bxyz->axyz", image.affine[:3, :3], np.indices(mask.shape))
     x, y = world[0] + image.affine[0, 3], world[1] + image.affine[1, 3]
     back = mask & (y < -60)
     return Brain(image.affine, mask, back, mask & ~back & (x < -40))
@@ -82,7 +81,9 @@ def to_gif(frames: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def make_bold(rng: np.random.Generator, frames: NDArray[np.uint8], brain: Brain) -> NDArray:
+def make_bold(
+    rng: np.random.Generator, frames: NDArray[np.uint8], brain: Brain
+) -> NDArray[np.int16]:
     """Simulate a run, (x, y, z, volumes), int16."""
     level = frames.mean((1, 2), dtype=float)
     change = np.abs(np.diff(frames.astype(float), axis=0, prepend=frames[:1])).mean((1, 2))

@@ -33,7 +33,7 @@ def make_angiogram(rng: np.random.Generator, *, has_aneurysm: bool) -> Angiogram
     affine = np.diag([VOXEL_MM, VOXEL_MM, VOXEL_MM, 1.0])
     affine[:3, 3] = -VOXEL_MM * (np.array(SHAPE) - 1) / 2
     points, radii = _grow_tree(rng)
-    grid = np.stack(np.indices(SHAPE), -1).reshape(-1, 3) @ affine[:3, :3] + affine[:3, 3]
+    grid = np.indices(SHAPE).reshape(3, -1).T @ affine[:3, :3] + affine[:3, 3]
     inside = _fraction_inside(grid, points, radii)
     sac = np.zeros(len(grid))
     if has_aneurysm:

@@ -1,20 +1,24 @@
 """Pages: failures first, captions from the spec, hostile text harmless, nothing from a network."""
 
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from bids_app import report
+from bids_app import report, report_pages, report_results, report_runs
+from bids_app.errors import Exit
+from bids_app.report_tables import make_table
 from specs.reading import read_yaml
-from specs.schema import parse_spec
+from specs.schema import Spec, parse_spec
 
 SPEC = """
 name: toy
 version: "1"
 summary: A toy <b>stage</b>.
 image: toy
+references: ["Doe J (2001). On <toys>. Toy J 1:2."]
 steps:
   draw:
     summary: Draws.
@@ -22,128 +26,384 @@ steps:
     over: [sub]
     inputs: {image: {from: raw, query: {suffix: T1w}, help: x}}
     outputs:
+      arms:
+        bids: {datatype: figures, desc: "{arm}", suffix: T1w, extension: .png}
+        metadata: {Description: One arm.}
       mask:
         bids: {datatype: figures, desc: mask, suffix: T1w, extension: .png}
         metadata: {Description: The outline.}
-      arms:
-        bids: {datatype: figures, desc: "arm{arm}", suffix: T1w, extension: .png}
-        metadata: {Description: One arm.}
+  judge:
+    summary: Judges.
+    level: group
+    over: []
+    inputs: {image: {from: raw, query: {suffix: T1w}, many: true, help: x}}
+    outputs:
+      audit: {bids: {desc: audit, suffix: metrics, extension: .tsv}, metadata: {Description: Good?}}
+      grid: {path: "figures/desc-{arm}_grid.png", help: A grid.}
 """
+HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)>'
+PNG = (
+    b"\x89PNG\r\n\x1a\n"
+    + b"\x00\x00\x00\x0dIHDR"
+    + b"\x00\x00\x00\x40\x00\x00\x00\x20"
+    + b"\x00" * 8
+)
+PAGES = [
+    "brainstages.html", "sub-01.html", "brainstages-toy/toy.html", "brainstages-toy/sub-01.html",
+]  # fmt: skip
 
 
-class Links(HTMLParser):
-    """Collect what a page would load or link to."""
+class Page(HTMLParser):
+    """Collect what a page would load, link to, or run."""
 
-    def __init__(self) -> None:
+    def __init__(self, text: str) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.loaded: list[str] = []
+        self.linked: list[str] = []
         self.tags: list[str] = []
+        self.handlers: list[str] = []
+        self.styled = 0
+        self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
-        self.found += [value or "" for name, value in attrs if name in ("src", "href")]
+        given = dict(attrs)
+        self.handlers += [name for name in given if name.startswith("on")]
+        self.styled += "style" in given
+        self.loaded += [given[name] or "" for name in ("src",) if name in given]
+        self.linked += [given["href"] or ""] if "href" in given else []
+
+
+def read_spec(folder: Path) -> Spec:
+    """Read the toy stage."""
+    path = folder / "spec.yaml"
+    path.write_text(SPEC)
+    return parse_spec(read_yaml(path), file=path)
+
+
+def add_run(out: Path, number: int, **told: object) -> Path:
+    """Write what a run leaves."""
+    folder = out / "logs" / f"run-20260101T00000{number}-abc"
+    folder.mkdir(parents=True)
+    status = {
+        "run": folder.name,
+        "levels": ["participant", "group"],
+        "stages": ["toy"],
+        "recipe": "sex-slices",
+        "synthetic": False,
+        "exit_code": 1,
+        "reason": "x",
+        "seconds": 1,
+        "failures": [],
+        "participants": {"01": "failed", "02": "done"},
+        "jobs": {"done": 1, "skipped": 0, "blocked": 0, "failed": 0},
+    } | told
+    (folder / "status.json").write_text(json.dumps(status))
+    (folder / "app.log").write_text("log")
+    (folder / "config.toml").write_text('bids_dir = "/data/lab/study"\nreports_only = false\n')
+    return folder
+
+
+def failure(participant: str, reason: str, step: str = "draw", code: int = 65) -> dict[str, object]:
+    """Describe a failed job as status.json does."""
+    return {
+        "participant": participant,
+        "stage": "toy",
+        "step": step,
+        "reason": reason,
+        "exit_code": code,
+        "job": f"toy.{step}",
+        "traceback": "Traceback <em>",
+        "log": HOSTILE,
+    }
+
+
+def rebuild(out: Path) -> list[str]:
+    """Write the toy site's pages again."""
+    return report.write(
+        out, [read_spec(out.parent)], {"toy": out / "brainstages-toy"}, ["01", "02"]
+    )
 
 
 @pytest.fixture
 def site(tmp_path):
     """A stage's dataset with two participants, figures, scans and a failed run."""
-    (tmp_path / "spec.yaml").write_text(SPEC)
-    spec = parse_spec(read_yaml(tmp_path / "spec.yaml"), file=tmp_path / "spec.yaml")
     out = tmp_path / "out"
     root = out / "brainstages-toy"
     for label in ("01", "02"):
         figures = root / f"sub-{label}" / "figures"
         figures.mkdir(parents=True)
-        for desc in ("armB2", "mask", "other"):
-            (figures / f"sub-{label}_desc-{desc}_T1w.png").write_bytes(b"png")
+        for desc in ("armB2", "mask", "maskBefore"):
+            (figures / f"sub-{label}_desc-{desc}_T1w.png").write_bytes(PNG)
         scans = root / f"sub-{label}" / f"sub-{label}_scans.tsv"
-        scans.write_text("filename\tqc\tnote\nanat/x.nii.gz\tfail\t<script>alert(1)</script>\n")
+        scans.write_text(f"filename\tqc\tnote\nanat/x.nii.gz\tfail\t{HOSTILE}\n")
     (root / "figures").mkdir()
-    (root / "figures" / "desc-mask_T1w.png").write_bytes(b"png")
-    (root / "audit_metrics.tsv").write_text("metric\tvalue\nauc\t0.5\n")
+    (root / "figures" / "desc-mask_T1w.png").write_bytes(PNG)
+    (root / "figures" / "desc-big_grid.png").write_bytes(PNG)
+    (root / "desc-audit_metrics.tsv").write_text(
+        "item\tvalue\tci_low\tci_high\tn\tbaseline\nauc\t0.81234567\t0.7\t0.9\t92\t0.5\n"
+    )
     (root / "plans").mkdir()
     (root / "plans" / "audit.json").write_text(json.dumps({"Headline": "All is <well>."}))
-    for number, failures in (
-        (1, [_failure("01", "old news")]),
-        (2, [_failure("01", "4D <image>")]),
-    ):
-        run = out / "logs" / f"run-2026010{number}"
-        run.mkdir(parents=True)
-        status = {
-            "run": run.name,
-            "stages": ["toy"],
-            "recipe": "sex-slices",
-            "synthetic": False,
-            "exit_code": 1,
-            "reason": "x",
-            "seconds": 1,
-            "failures": failures,
-            "participants": {"01": "failed"},
-            "jobs": {"done": 1, "skipped": 0, "failed": 1},
+    (root / "logs" / "jobs").mkdir(parents=True)
+    for label in ("01", "02"):
+        record = {
+            "outputs": ["x"],
+            "Parameters": {"width": {"Value": 2.0, "Units": "mm"}, "arm": f"arm{label}"},
+            "Seed": 3,
+            "LibraryVersions": {"brainstages toy": "1", "numpy": "2.3"},
         }
-        (run / "status.json").write_text(json.dumps(status))
-    report.write(out, [spec], {"toy": root}, ["01", "02"])
+        path = root / "logs" / "jobs" / f"toy.draw.sub-{label}.json"
+        path.write_text(json.dumps(record))
+    add_run(out, 1, failures=[failure("01", "old news")])
+    add_run(out, 2, failures=[failure("01", f"4D <image> {HOSTILE}")])
+    assert rebuild(out) == []
     return out
-
-
-def _failure(participant, reason):
-    return {"participant": participant, "stage": "toy", "step": "draw", "reason": reason}
 
 
 def test_captions_come_from_the_spec_in_its_order(site):
     page = (site / "brainstages-toy/sub-01.html").read_text()
-    assert page.index("The outline.") < page.index("One arm.")
-    assert "sub-01/figures/sub-01_desc-armB2_T1w.png" in page
-    assert "desc-other" not in page
+    assert page.index("One arm.") < page.index("The outline.")
+    assert 'src="./sub-01/figures/sub-01_desc-armB2_T1w.png"' in page
+    assert 'width="64" height="32"' in page
+
+
+def test_a_name_of_its_own_wins_over_a_template(site):
+    figures = report_results.stage_figures(site / "brainstages-toy", read_spec(site.parent))
+    assert [f.caption for f in figures] == ["The outline.", "A grid."]
+
+
+def test_a_figure_that_no_spec_describes_is_shown_last_and_said_to_be(site):
+    path = site / "brainstages-toy/sub-01/figures/stray.png"
+    path.write_bytes(PNG)
+    spec = read_spec(site.parent)
+    figures = report_results.participant_figures(site / "brainstages-toy", "01", spec)
+    assert figures[-1].caption == "stray.png (not described by the stage's spec)"
+
+
+def test_before_and_after_become_one_figure_with_a_slider(site):
+    spec = read_spec(site.parent)
+    figures = report_results.participant_figures(site / "brainstages-toy", "01", spec)
+    pairs = {Path(f.path).name: Path(f.before).name for f in figures}
+    assert pairs == {
+        "sub-01_desc-armB2_T1w.png": "",
+        "sub-01_desc-mask_T1w.png": "sub-01_desc-maskBefore_T1w.png",
+    }
+    page = (site / "sub-01.html").read_text()
+    assert page.count('class="compare"') == 1
+
+
+def test_one_page_has_a_participants_stages_and_each_dataset_its_own(site):
+    whole = (site / "sub-01.html").read_text()
+    assert 'src="brainstages-toy/sub-01/figures/sub-01_desc-armB2_T1w.png"' in whole
+    assert 'href="sub-02.html"' in whole
+    assert 'href="../sub-01.html"' in (site / "brainstages-toy/sub-01.html").read_text()
 
 
 def test_the_latest_failures_stand_first_and_only_where_they_belong(site):
-    page = (site / "brainstages-toy/sub-01.html").read_text()
+    page = (site / "sub-01.html").read_text()
     assert "old news" not in page
-    assert page.index("4D &lt;image&gt;") < page.index("<figure>")
-    assert "What failed" not in (site / "brainstages-toy/sub-02.html").read_text()
+    assert page.index("4D &lt;image&gt;") < page.index("<figure")
+    assert report_runs.REMEDIES[Exit.DATA] in page
+    assert "What failed" not in (site / "sub-02.html").read_text()
     start = (site / "brainstages.html").read_text()
-    assert start.index("What failed") < start.index("Stages")
+    assert start.index("What failed") < start.index("Stages</h2>")
+    assert "old news" not in start
+
+
+def test_each_exit_code_has_a_remedy():
+    assert set(report_runs.REMEDIES) == set(Exit) - {Exit.OK}
+
+
+@pytest.mark.parametrize(
+    ("later", "stands"),
+    [
+        ({}, False),
+        ({"stages": ["other"]}, True),
+        ({"participants": {"02": "done"}}, True),
+        ({"levels": ["group"]}, True),
+    ],
+)
+def test_a_failure_stands_until_a_run_deals_with_it(site, later, stands):
+    add_run(site, 3, **later)
+    runs = report_runs.read_runs(site)
+    standing = report_runs.standing_failures(runs, {"toy": read_spec(site.parent)})
+    assert bool(standing) is stands
+
+
+def test_rebuilding_pages_hides_neither_failures_nor_published_numbers(site):
+    folder = add_run(site, 3, recipe="", participants={"01": "done"})
+    (folder / "config.toml").write_text("reports_only = true\n")
+    rebuild(site)
+    assert "4D &lt;image&gt;" in (site / "brainstages.html").read_text()
+    assert report_results.published_numbers(report_runs.read_runs(site), "toy")
+
+
+def test_many_failures_of_one_kind_are_told_once(site):
+    add_run(
+        site, 3, failures=[failure(f"{i:02d}", "same reason") for i in range(1, 41)],
+        participants={f"{i:02d}": "failed" for i in range(1, 41)},
+    )  # fmt: skip
+    rebuild(site)
+    page = (site / "brainstages.html").read_text()
+    assert page.count("same reason") == 1
+    assert "and 20 more" in page
 
 
 def test_the_stages_page_shows_headline_tables_and_figures(site):
     page = (site / "brainstages-toy/toy.html").read_text()
-    assert page.index("All is &lt;well&gt;.") < page.index("audit_metrics.tsv")
+    assert page.index("All is &lt;well&gt;.") < page.index("desc-audit_metrics.tsv")
+    assert "Good?" in page
     assert 'src="figures/desc-mask_T1w.png"' in page
-    assert '<a href="sub-02.html">sub-02</a>' in page
+    assert 'href="sub-02.html"' in page
 
 
-@pytest.mark.parametrize(
-    "page", ["brainstages.html", "brainstages-toy/toy.html", "brainstages-toy/sub-01.html"]
-)
+def test_a_number_stands_with_its_interval_n_and_baseline(site):
+    rows = [{"item": "auc", "value": "0.81234567", "ci_low": "0.7", "ci_high": "0.9", "n": "92"}]
+    table = make_table("t", [{**rows[0], "baseline": "0.5"}])
+    assert table.columns == ("item", "value", "n", "baseline")
+    assert table.rows[0][1].text == "0.8123 [0.7, 0.9]"
+    picture = table.rows[0][1].interval
+    assert picture["baseline"] < picture["low"] < picture["value"] < picture["high"]
+    assert table.numeric == {"value", "n", "baseline"}
+    gain = make_table("t", [{"gain": "0.1", "gain_low": "-0.1", "gain_high": "0.3"}])
+    assert gain.rows[0][0].interval["baseline"] == pytest.approx(22)  # no gain, a quarter along
+    named = make_table("t", [{"auc": "0.8", "auc_low": "0.7", "auc_high": "n/a"}])
+    assert named.columns == ("auc",)
+    assert named.rows[0][0].text == "0.8"
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_pages_escape_what_they_show_and_load_nothing_from_outside(site, page):
-    links = Links()
-    links.feed((site / page).read_text())
-    assert "script" not in links.tags
-    for target in links.found:
-        assert not target.startswith(("http", "//"))
-        if not target.startswith("data:"):
-            assert ((site / page).parent / Path(target)).exists() or target.endswith("app.log"), (
-                target
-            )
+    text = (site / page).read_text()
+    found = Page(text)
+    assert found.tags.count("script") == 1
+    assert found.handlers == []
+    assert found.styled == 0  # the policy would forbid it
+    assert not re.search(r"https?://", text)
+    for target in [*found.loaded, *found.linked]:
+        assert not re.match(r"\w+:(?!,)|//", target), target
+        if target and not target.startswith(("data:", "#")):
+            assert ((site / page).parent / target).exists() or "crash-" in target, target
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_policy_lets_only_our_own_script_run(site, page):
+    text = (site / page).read_text()
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1].replace("&#39;", "'")
+    script = re.search(r"<script>(.*)</script>", text, re.DOTALL)[1]
+    assert f"script-src '{report_pages._digest(script)}'" in policy
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+
+
+def test_a_hostile_participant_id_stays_text(site):
+    root = site / "brainstages-toy"
+    hostile = "02<b onclick=x>"
+    (root / f"sub-{hostile}").mkdir()
+    (root / f"sub-{hostile}" / "sub-x_scans.tsv").write_text("filename\tqc\nx.nii.gz\tpass\n")
+    spec = read_spec(site.parent)
+    assert report.write(site, [spec], {"toy": root}, ["01", hostile]) == []
+    for page in [*site.glob("*.html"), *root.glob("*.html")]:
+        found = Page(page.read_text())
+        assert found.handlers == []
+        assert "b onclick" not in " ".join(found.tags)
 
 
 def test_published_numbers_stand_beside_real_ones_only(site):
-    runs = report.read_runs(site)
-    published = report.published_numbers(runs, "toy")
+    runs = report_runs.read_runs(site)
+    published = report_results.published_numbers(runs, "toy")
     assert published["participants"] == "7076"
     root = site / "brainstages-toy"
     (root / "plans" / "counts.tsv").write_text("item\tvalue\nparticipants\t92\nmean\t3\n")
-    counts = report.stage_tables(root, published)[0]
-    assert counts["rows"][0] == {"item": "participants", "value": "92", "published": "7076"}
-    assert counts["rows"][1]["published"] == ""
-    assert report.published_numbers([{**runs[0], "synthetic": True}], "toy") == {}
-    assert report.published_numbers([{**runs[0], "recipe": ""}], "toy") == {}
-    assert report.published_numbers(runs, "another") == {}
+    spec = read_spec(site.parent)
+    tables = {t.name: t for t in report_results.stage_tables(root, spec, published)}
+    counts = tables["counts.tsv"]
+    assert counts.columns == ("item", "value", "published")
+    assert [c.text for c in counts.rows[0]] == ["participants", "92", "7076"]
+    assert counts.rows[1][2].text == ""
+    for change in ({"synthetic": True}, {"recipe": ""}):
+        assert report_results.published_numbers([{**runs[0], **change}], "toy") == {}
+    assert report_results.published_numbers(runs, "another") == {}
 
 
-def test_a_report_that_cannot_be_written_is_a_warning(site, tmp_path):
-    (tmp_path / "spec.yaml").write_text(SPEC)
-    spec = parse_spec(read_yaml(tmp_path / "spec.yaml"), file=tmp_path / "spec.yaml")
+def test_what_is_not_real_is_said_on_every_page(site):
+    assert "Not real data" not in (site / "brainstages.html").read_text()
+    root = site / "brainstages-toy"
+    (root / "plans" / "audit.json").write_text(json.dumps({"Provenance": "random-weights"}))
+    rebuild(site)
+    for page in PAGES:
+        assert "Not real data or weights:</b> random-weights" in (site / page).read_text()
+    add_run(site, 3, synthetic=True)
+    rebuild(site)
+    assert "synthetic data; random-weights" in (site / "brainstages.html").read_text()
+
+
+def test_model_cards_are_tabulated(site):
+    root = site / "brainstages-toy"
+    assert report_results.model_table(root) is None
+    card = {"Task": "classification", "TrainingParticipants": ["bids::sub-01"], "Licence": "CC0"}
+    path = root / "models" / "net" / "fold1" / "model.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(card))
+    table = report_results.model_table(root)
+    assert [c.text for c in table.rows[0]] == ["net/fold1", "classification", "1 people", "CC0"]
+
+
+def test_the_methods_tell_what_ran_and_what_to_cite(site):
+    text = (site / "logs/CITATION.md").read_text()
+    assert "Parameters: width 2.0 mm; arm arm01, arm02." in text
+    assert "random seed 3" in text
+    assert "numpy 2.3" in text
+    assert "2 jobs (draw)" in text
+    bibliography = (site / "logs/CITATION.bib").read_text()
+    assert "@article{Doe2001" in bibliography
+    assert "title = {{On <toys>}}" in bibliography
+    assert bibliography.count("@article") == 4
+
+
+def test_one_page_that_cannot_be_written_does_not_keep_the_others(site):
     (site / "brainstages-toy" / "plans" / "audit.json").write_text("{")
-    assert "Expecting" in report.try_write(site, [spec], {"toy": site / "brainstages-toy"}, ["01"])
+    (site / "sub-01.html").unlink()
+    roots = {"toy": site / "brainstages-toy"}
+    said = report.try_write(site, [read_spec(site.parent)], roots, ["01"])
+    assert "audit.json: not valid JSON: Expecting" in said
+    assert (site / "brainstages-toy/toy.html").exists()
+
+
+def test_a_damaged_status_is_passed_over(site):
+    (next(site.glob("logs/run-*")) / "status.json").write_text("{")
+    assert len(report_runs.read_runs(site)) == 1
+
+
+def test_a_status_of_another_make_is_a_warning_not_a_crash(site):
+    add_run(site, 3, seconds="long", jobs=None)
+    roots = {"toy": site / "brainstages-toy"}
+    said = report.try_write(site, [read_spec(site.parent)], roots, ["01"])
+    assert "the page of the whole could not be written" in said
+
+
+def test_pages_are_rebuilt_from_derivatives_alone(raw, tmp_path, brainstages):
+    out = tmp_path / "out"
+    assert brainstages(raw, out, "participant", "group").returncode == 0
+    pages = sorted(p.relative_to(out).as_posix() for p in out.rglob("*.html"))
+    assert {"brainstages.html", "sub-01.html", "brainstages-beta/beta.html"} <= set(pages)
+    for page in pages:
+        (out / page).unlink()
+    done = brainstages(raw, out, "participant", "group", "--reports-only")
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*.html")) == pages
+    # Rebuilding is no run of its own: the tiles tell of the run that made the results.
+    first = json.loads(min(out.glob("logs/run-*/status.json")).read_text())
+    assert f"<b>{first['jobs']['done']} done</b>" in (out / "brainstages.html").read_text()
+
+
+def test_a_report_that_fails_is_a_field_in_the_status_and_the_run_is_fine(
+    raw, tmp_path, brainstages
+):
+    out = tmp_path / "out"
+    (out / "brainstages.html").mkdir(parents=True)  # in the way
+    assert brainstages(raw, out, "participant").returncode == 0
+    status = json.loads(next(out.glob("logs/run-*/status.json")).read_text())
+    assert status["exit_code"] == 0
+    assert "the page of the whole could not be written" in status["report_problem"]
