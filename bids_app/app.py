@@ -27,12 +27,13 @@ from bids_app import (
     validation,
 )
 from bids_app.config import Config
-from bids_app.errors import AppError, Exit, exit_of_os_error
+from bids_app.errors import AppError, Exit, exit_of_os_error, tell_os_error
 from bids_app.plan import Plan, has_inputs, make_plan
 from specs import Spec
 
 logger = log.logger
 INTERRUPTED = "interrupted; what is finished is kept, run again to go on"
+NO_MEMORY = "memory ran out in brainstages itself; give more, then run again to go on"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +58,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return int(_say_exit(Exit.INTERRUPTED, INTERRUPTED))
     except OSError as error:
-        return int(_say_exit(exit_of_os_error(error, Exit.IO), str(error)))
+        return int(_say_exit(exit_of_os_error(error, Exit.IO), tell_os_error(error)))
+    except MemoryError:
+        return int(_say_exit(Exit.TEMPORARY, NO_MEMORY))
+    except Exception as error:  # the boundary to people: a mistake of ours is told as one
+        logger.debug("", exc_info=True)
+        what = f"{type(error).__name__}: {error}"
+        return int(_say_exit(Exit.SOFTWARE, f"{what}; a mistake in brainstages, see it by --debug"))
 
 
 def write_slurm_scripts(argv: Sequence[str]) -> int:
@@ -121,6 +128,10 @@ def run(config: Config) -> Exit:
         code, reason = error.code, str(error)
     except KeyboardInterrupt:
         code, reason = Exit.INTERRUPTED, INTERRUPTED
+    except OSError as error:
+        code, reason = exit_of_os_error(error, Exit.IO), tell_os_error(error)
+    except MemoryError:
+        code, reason = Exit.TEMPORARY, NO_MEMORY
     finally:
         record.finish_run(config, this, stages, participants, roots, outcome, code, reason, invalid)
     return _say_exit(code, reason)

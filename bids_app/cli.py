@@ -5,6 +5,7 @@ fMRIPrep, MRIQC and other BIDS Apps use are accepted.
 """
 
 import argparse
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,6 +44,11 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Confi
     AppError
         64 for wrong usage, 17 for an unknown analysis level, 66 for a file that is not there.
     """
+    for word in argv:
+        if not word.isascii() and any("\ud800" <= letter <= "\udfff" for letter in word):
+            raise AppError(
+                Exit.USAGE, f"{word!a}: bytes that are no text in UTF-8; rename the file or folder"
+            )
     given = vars(build_parser().parse_args(argv))
     for level in given["levels"]:
         if level not in LEVELS:
@@ -262,10 +268,12 @@ def _read_plugin_file(options: dict[str, Any]) -> None:
         data = read_yaml(path)
     except ValueError as error:
         raise AppError(Exit.USAGE, str(error)) from error
-    if not isinstance(data, dict) or not isinstance(data.get("plugin"), str):
+    named = data if isinstance(data, dict) else {}
+    arguments = named.get("plugin_args") or {}
+    if not isinstance(named.get("plugin"), str) or not isinstance(arguments, dict):
         raise AppError(Exit.USAGE, f"{path}: expected 'plugin: NAME' and maybe 'plugin_args: …'")
-    options.setdefault("plugin", data["plugin"])
-    options["plugin_args"] = data.get("plugin_args") or {}
+    options.setdefault("plugin", named["plugin"])
+    options["plugin_args"] = arguments
 
 
 def _refuse_impossible(config: Config) -> None:
@@ -287,11 +295,35 @@ def _refuse_impossible(config: Config) -> None:
             f"{work_dir}: Nipype's {config.plugin} plugin cannot pass on a path with spaces or"
             " such characters; give another work folder with -w",
         )
+    _refuse_out_of_range(config)
     known = specs.names()
+    for flag, paths in (("--derivatives", config.derivatives), ("--weights", config.weights)):
+        for name, path in paths.items():
+            if name in known:
+                text = f"{flag}: {name!r} is a stage's name; choose another"
+                raise AppError(Exit.USAGE, text)
+            if not path.exists():
+                raise AppError(Exit.MISSING_FILE, f"{flag}: {path}: no such file or folder")
     for stage in config.stages:
         if stage not in known:
             near = specs.suggest(stage, known)
             raise AppError(Exit.USAGE, f"no stage {stage!r}{near}; stages: {', '.join(known)}")
+
+
+def _refuse_out_of_range(config: Config) -> None:
+    """Refuse numbers and words that mean nothing, wherever they were given."""
+    for name, value, is_fine, expected in (
+        ("nprocs", config.nprocs, config.nprocs >= 1, "at least 1"),
+        ("omp_nthreads", config.omp_nthreads, config.omp_nthreads >= 0, "0 or more"),
+        ("n_gpus", config.n_gpus, config.n_gpus >= 0, "0 or more"),
+        ("memory_gb", config.memory_gb, 0 < config.memory_gb < math.inf, "a positive number"),
+        ("random_seed", config.random_seed, 0 <= config.random_seed < 2**32, "0 … 4294967295"),
+        ("runner", config.runner, config.runner in RUNNERS, f"one of {', '.join(RUNNERS)}"),
+        ("plugin", config.plugin, config.plugin.isalnum(), "the name of a plugin of Nipype"),
+    ):
+        if not is_fine:
+            flag = name.replace("_", "-")
+            raise AppError(Exit.USAGE, f"{flag}: found {value!r}, expected {expected}")
 
 
 def _labels(values: Sequence[str], prefix: str) -> tuple[str, ...]:
@@ -316,11 +348,7 @@ def _named_paths(values: Sequence[str], flag: str) -> dict[str, Path]:
             raise AppError(Exit.USAGE, f"{flag}: found {value!r}, expected NAME=PATH")
         if name in paths:
             raise AppError(Exit.USAGE, f"{flag}: {name!r} was given twice")
-        if name in specs.names():
-            raise AppError(Exit.USAGE, f"{flag}: {name!r} is a stage's name; choose another")
         paths[name] = _path(path)
-        if not paths[name].exists():
-            raise AppError(Exit.MISSING_FILE, f"{flag}: {paths[name]}: no such file or folder")
     return paths
 
 

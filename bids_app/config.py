@@ -13,6 +13,7 @@ from typing import Any, get_args, get_origin
 import specs
 from bids_app.errors import AppError, Exit
 from specs import Spec, read_yaml, suggest
+from specs.reading import tell
 
 RECIPES_DIR = specs.SPECS_DIR / "recipes"
 RECIPE_KEYS = ("title", "study")  # what a recipe says about itself, besides settings
@@ -115,10 +116,10 @@ def read_config_file(path: Path) -> Layer:
             else read_yaml(path) or {}
         )
         return parse_layer(data, file=path)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise AppError(Exit.USAGE, f"{path}: {error}") from error
-    except ValueError as error:
-        raise AppError(Exit.USAGE, str(error)) from error
+    except (ValueError, RecursionError) as error:
+        said = str(error)
+        at = "" if said.startswith(str(path)) else f"{path}: "
+        raise AppError(Exit.USAGE, f"{at}{said}") from error
 
 
 def read_recipe(name: str) -> Layer:
@@ -169,7 +170,7 @@ def parse_layer(data: Any, *, file: Path) -> Layer:
 def _parse_params(stage: str, values: Any, file: Path) -> dict[str, Any]:
     params = specs.load(stage).params
     if not isinstance(values, dict):
-        raise ValueError(f"{file}: {stage}: found {values!r}, expected parameters by name")
+        raise ValueError(f"{file}: {stage}: found {tell(values)}, expected parameters by name")
     checked = {}
     for name, value in values.items():
         name = str(name).replace("-", "_")
@@ -183,7 +184,7 @@ def _parse_params(stage: str, values: Any, file: Path) -> dict[str, Any]:
 def _parse_option(name: str, value: Any, file: Path) -> Any:
     """Bring a file's value into the option's type; refuse other kinds of values."""
     kind: Any = next(f.type for f in fields(Config) if f.name == name)
-    where = f"{file}: {name}: found {value!r}, expected"
+    where = f"{file}: {name}: found {tell(value)}, expected"
     if kind is float and type(value) is int:
         value = float(value)
     if kind in (bool, int, float, str):
@@ -198,7 +199,11 @@ def _parse_option(name: str, value: Any, file: Path) -> Any:
     if get_origin(kind) is Mapping:
         if not isinstance(value, dict):
             raise ValueError(f"{where} values by name")
-        return {k: Path(v).resolve() for k, v in value.items()} if Path in get_args(kind) else value
+        if Path not in get_args(kind):
+            return value
+        if not all(isinstance(text, str) for pair in value.items() for text in pair):
+            raise ValueError(f"{where} paths by name")
+        return {k: Path(v).resolve() for k, v in value.items()}
     if not isinstance(value, str):
         raise ValueError(f"{where} a path")
     return Path(value).resolve()
@@ -206,10 +211,8 @@ def _parse_option(name: str, value: Any, file: Path) -> Any:
 
 def _plain(value: Any) -> Any:
     """Turn paths, tuples and mappings into what TOML knows."""
-    if isinstance(value, Path):
-        return str(value)
     if isinstance(value, tuple | list):
-        return [_plain(v) for v in value]
+        return [_plain(v) for v in value if v is not None]
     if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    return value
+        return {str(k): _plain(v) for k, v in value.items() if v is not None}
+    return value if isinstance(value, bool | int | float) else str(value)

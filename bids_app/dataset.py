@@ -1,7 +1,6 @@
 """Files that belong to a whole derivative dataset: description, participants, labels."""
 
 import itertools
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -61,7 +60,6 @@ def write_dataset_files(
     if "License" in raw_description:
         description["License"] = raw_description["License"]
     with files.locked(root):
-        files.remove_stale_parts(root)
         files.write_json(description, root / "dataset_description.json", root=root)
         files.write_text(BIDSIGNORE, root / ".bidsignore", root=root)
         files.write_text(_readme(spec), root / "README.md", root=root)
@@ -87,14 +85,18 @@ def copy_participants(participants: Sequence[str], source: Path, root: Path) -> 
         files.merge_table(root / "participants.tsv", chosen, key="participant_id", root=root)
     dictionary = source / "participants.json"
     if chosen and dictionary.is_file():
+        path = root / "participants.json"
         with files.locked(root):
-            path = root / "participants.json"
-            own = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-            try:
-                taken = json.loads(dictionary.read_text(encoding="utf-8-sig"))
-            except (json.JSONDecodeError, UnicodeDecodeError):
-                taken = {}  # a dictionary that cannot be read is the raw dataset's trouble
-            files.write_json({**taken, **own}, path, root=root)
+            files.write_json({**_dictionary(dictionary), **_dictionary(path)}, path, root=root)
+
+
+def _dictionary(path: Path) -> dict[str, Any]:
+    """Read what columns mean; one that is not there or damaged is empty and stops nobody."""
+    try:
+        found = files.read_json(path)
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _descriptions(spec: Spec) -> list[dict[str, str]]:

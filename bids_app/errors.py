@@ -1,6 +1,7 @@
 """Exit codes of the BIDS execution specification and the one exception that carries them."""
 
 import errno
+import re
 from enum import IntEnum
 
 
@@ -30,7 +31,35 @@ class AppError(Exception):
         self.code = code
 
 
+# What passes, and what to do about it before running again.
+PASSING = {
+    errno.ENOSPC: "the disk or its inodes are used up: make room",
+    errno.EDQUOT: "the quota is used up: make room",
+    errno.EFBIG: "the limit of a file's size is reached: raise it (ulimit -f)",
+    errno.ENOMEM: "memory ran out: give more",
+    errno.EMFILE: "too many files are open: raise the limit (ulimit -n)",
+    errno.ENFILE: "too many files are open on this machine",
+    errno.EAGAIN: "too many processes or locks: raise the limit (ulimit -u)",
+}
+REFUSALS = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
 def exit_of_os_error(error: OSError, otherwise: Exit) -> Exit:
-    """Tell a full disk or an exhausted quota, which passes, from what does not."""
-    passing = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
-    return Exit.TEMPORARY if error.errno in passing else otherwise
+    """Tell a full disk or another exhausted limit, which passes, from what does not."""
+    return Exit.TEMPORARY if error.errno in PASSING else otherwise
+
+
+def remedy_for(said: str) -> str:
+    """Say what to do about a system's error that is known by its text alone; nothing if unknown."""
+    number = re.search(r"\[Errno (\d+)\]", said)
+    remedy = PASSING.get(int(number[1])) if number else None
+    return f"; {remedy}, then run again: it goes on where it stopped" if remedy else ""
+
+
+def tell_os_error(error: OSError) -> str:
+    """Say what the system refused, about which file, and what to do."""
+    if error.errno in PASSING:
+        return f"{error}{remedy_for(f'[Errno {error.errno}]')}"
+    if error.errno in REFUSALS:
+        return f"{error}; the folder must be writable, or the file readable, for this user"
+    return str(error)

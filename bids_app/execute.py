@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import specs
-from bids_app import resume
-from bids_app.errors import Exit, exit_of_os_error
+from bids_app import files, resume
+from bids_app.errors import Exit, exit_of_os_error, remedy_for, tell_os_error
 from bids_app.launch import Launch, LaunchError
 from bids_app.runners import RUNNERS
 from bids_app.sink import sink
@@ -79,13 +79,20 @@ def execute(
     StageError
         A job failed and the run is to stop at the first crash.
     """
-    waiting = [
-        resume.with_present_inputs(job)
-        for job in jobs
-        if not _is_settled(job, needs.get(job.id, {}), context)
-    ]
-    while waiting:
-        waiting = _run_process(waiting, folder, context, threads)
+    rest = {job.id: job for job in jobs}
+    while rest:
+        # What another run is at is waited for, and then found to be done.
+        with files.claimed(context.root_paths[jobs[0].stage], list(rest)) as claimed:
+            waiting = [
+                resume.with_present_inputs(rest[id])
+                for id in rest
+                if id in claimed and not _is_settled(rest[id], needs.get(id, {}), context)
+            ]
+            digests = _hash_inputs(waiting, context)
+            waiting = [job for job in waiting if job.id in digests]
+            while waiting:
+                waiting = _run_process(waiting, digests, folder, context, threads)
+        rest = {id: job for id, job in rest.items() if id not in claimed}
     states = {job.id: read_state(job.id, context.states)["state"] for job in jobs}
     if context.stop_on_first_crash and FAILED in states.values():
         first = next(id for id, state in states.items() if state == FAILED)
@@ -145,7 +152,26 @@ def _is_settled(job: Job, needed: Mapping[str, str], context: Context) -> bool:
     return False
 
 
-def _run_process(jobs: list[Job], folder: Path, context: Context, threads: int) -> list[Job]:
+def _hash_inputs(jobs: Sequence[Job], context: Context) -> dict[str, str]:
+    """Hash what determines each job's outputs, before it runs.
+
+    Whoever changes an input while a job reads it so makes the next run do the job again. A job
+    whose inputs cannot be read fails.
+    """
+    digests = {}
+    for job in jobs:
+        try:
+            digests[job.id] = resume.job_hash(job, resume.ContentHashes())
+        except OSError as failure:
+            code = Exit.MISSING_FILE if isinstance(failure, FileNotFoundError) else Exit.IO
+            error = _error(failure, tell_os_error(failure), exit_of_os_error(failure, code))
+            write_state(job.id, context.states, state=FAILED, error=error)
+    return digests
+
+
+def _run_process(
+    jobs: list[Job], digests: Mapping[str, str], folder: Path, context: Context, threads: int
+) -> list[Job]:
     """Run one stage process over the jobs; return those it did not get to.
 
     A process that is killed takes one job with it, the one it was at; the rest is tried again.
@@ -162,7 +188,8 @@ def _run_process(jobs: list[Job], folder: Path, context: Context, threads: int) 
 
     def collect() -> None:
         while pending and (pending[0][1] / RESULT).exists():
-            _settle(*pending.pop(0), log, context)
+            job, path = pending.pop(0)
+            _settle(job, digests[job.id], path, log, context)
             if pending:
                 write_state(pending[0][0].id, context.states, state="started")
 
@@ -180,9 +207,14 @@ def _run_process(jobs: list[Job], folder: Path, context: Context, threads: int) 
     )
     try:
         status = RUNNERS[context.runner](launch, collect)
-    except LaunchError as failure:  # what keeps one job from starting keeps all of them
+    except (LaunchError, OSError) as failure:  # what keeps one from starting keeps all of them
+        if isinstance(failure, OSError):
+            message, code = tell_os_error(failure), exit_of_os_error(failure, Exit.IO)
+        else:
+            message, code = str(failure), Exit.MISSING_FILE
         for job, _ in pending:
-            write_state(job.id, context.states, state=FAILED, error=_refusal(failure, log))
+            error = _error(failure, message, code, log)
+            write_state(job.id, context.states, state=FAILED, error=error)
         return []
     collect()
     if not pending:
@@ -203,22 +235,19 @@ def _what_is_read(jobs: Sequence[Job], context: Context) -> tuple[str, ...]:
     return (*folders, *sorted(path for path in real if not path.startswith(inside)))
 
 
-def _settle(job: Job, folder: Path, log: Path, context: Context) -> None:
+def _settle(job: Job, digest: str, folder: Path, log: Path, context: Context) -> None:
     """Sink a job that ended, or say why it failed; its scratch folder goes once it is sunk."""
     result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
     cost = {key: result[key] for key in ("seconds", "peak_memory_gb")}
     error = result["error"]
     if error is None:
         try:
-            sink(job, specs.load(job.stage), folder, result, roots=context.root_paths)
+            sink(job, specs.load(job.stage), folder, result, digest, roots=context.root_paths)
         except OSError as failure:
-            code = exit_of_os_error(failure, Exit.CANNOT_CREATE)
-            error = {
-                "type": type(failure).__name__,
-                "message": f"cannot write into {context.roots[job.stage]}: {failure}",
-                "traceback": "",
-                "exit_code": int(code),
-            }
+            message = f"cannot write into {context.roots[job.stage]}: {tell_os_error(failure)}"
+            error = _error(failure, message, exit_of_os_error(failure, Exit.CANNOT_CREATE))
+        except ValueError as failure:  # a table of the dataset that is damaged
+            error = _error(failure, str(failure), Exit.DATA)
     if error is None:
         shutil.rmtree(folder, ignore_errors=True)
         write_state(job.id, context.states, state=DONE, **cost)
@@ -232,43 +261,38 @@ def _vanished(job: Job, context: Context) -> dict[str, Any]:
     An optional output that a stage did not write is no loss; a raw file is.
     """
     made = tuple(f"{context.roots[stage]}/" for stage in specs.names())
-    gone = [p for p in job.input_paths if not p.startswith(made) and not Path(p).exists()]
+    gone = [p for p in job.input_paths if not p.startswith(made) and not files.exists(p)]
     if not gone:
         return {}
-    return {
-        "type": "FileNotFoundError",
-        "message": f"{gone[0]}: no longer there; is the folder still mounted?",
-        "traceback": "",
-        "exit_code": int(Exit.MISSING_FILE),
-        "log": "",
-    }
-
-
-def _refusal(failure: LaunchError, log: Path) -> dict[str, Any]:
-    """Describe a process that could not be started."""
-    return {
-        "type": type(failure).__name__,
-        "message": str(failure),
-        "traceback": "",
-        "exit_code": int(Exit.MISSING_FILE),
-        "log": _tail(log),
-    }
+    what = "no longer there; is the folder still mounted?"
+    if Path(gone[0]).is_symlink():
+        what = "a link to what is not there; get the content (datalad get) or mount what it is in"
+    return _error(FileNotFoundError(), f"{gone[0]}: {what}", Exit.MISSING_FILE)
 
 
 def _death(status: int, log: Path) -> dict[str, Any]:
     """Describe a process that ended without a word about the job it was at."""
-    if status == -signal.SIGKILL:
+    said = _tail(log).strip().splitlines()[-1:]
+    if status == Exit.TEMPORARY:
+        what = "".join(said) or "[Errno 28] nothing more can be written"
+        code, reason = Exit.TEMPORARY, f"could not go on: {what}{remedy_for(what)}"
+    elif status == -signal.SIGKILL:
         code, reason = Exit.TEMPORARY, "was killed, most likely because memory ran out; give --mem"
     elif status < 0:
         code, reason = Exit.SOFTWARE, f"died of signal {signal.Signals(-status).name}"
     else:
         code, reason = Exit.SOFTWARE, f"ended with status {status} before the job did"
+    return _error(StageError(), f"the stage's process {reason}", code, log)
+
+
+def _error(failure: Exception, message: str, code: Exit, log: Path | None = None) -> dict[str, Any]:
+    """Describe why a job failed, as a stage's process does."""
     return {
-        "type": "StageError",
-        "message": f"the stage's process {reason}",
+        "type": type(failure).__name__,
+        "message": message,
         "traceback": "",
         "exit_code": int(code),
-        "log": _tail(log),
+        "log": _tail(log) if log else "",
     }
 
 

@@ -1,6 +1,9 @@
 """Carry the jobs of a plan out: images, datasets around the outputs, Nipype's workflow."""
 
+import errno
 import os
+import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +11,7 @@ from typing import Any
 import specs
 from bids_app import dataset, files, hpc, log, show, status
 from bids_app.config import Config
-from bids_app.errors import AppError, Exit
+from bids_app.errors import AppError, Exit, remedy_for
 from bids_app.launch import LaunchError, image_name
 from bids_app.plan import Plan
 from bids_app.record import Run
@@ -17,6 +20,7 @@ from specs import Spec
 from specs.job import Job
 
 logger = log.logger
+NO_ROOM = 2**16  # bytes left on a disk that is called full
 
 
 def run_jobs(
@@ -35,18 +39,20 @@ def run_jobs(
     skipped = len(plan.jobs) - len(pending)
     logger.log(log.IMPORTANT, "%d jobs to run, %d done before", len(pending), skipped)
     states: dict[str, dict[str, Any]] = {}
+    stopped = ""
     if pending:
         images, containers = find_images(config, stages, pending)
         for spec in stages:
             dataset.write_dataset_files(spec, roots, description, containers.get(spec.name, {}))
-        states = _run_workflow(config, pending, roots, images, this)
-        for spec in stages:
-            dataset.copy_participants(participants, config.bids_dir, roots[spec.name])
+        states, stopped = _run_workflow(config, pending, roots, images, this)
+    for spec in stages:  # though nothing was to run: the last run may have been cut off just here
+        dataset.copy_participants(participants, config.bids_dir, roots[spec.name])
+        files.remove_stale_parts(roots[spec.name])
     if config.resource_monitor:
         files.write_text(
             show.resource_table(states), this.dir / "resources.tsv", root=config.out_dir
         )
-    return status.sum_up(participants, plan.jobs, pending, plan.problems, states)
+    return status.sum_up(participants, plan.jobs, pending, plan.problems, states, stopped)
 
 
 def find_images(
@@ -79,14 +85,25 @@ def find_images(
         raise AppError(Exit.MISSING_FILE, str(error)) from error
 
 
+def _reason(error: RuntimeError, scratch: Path) -> str:
+    """Find what went wrong in the texts that Nipype makes of it, and say what to do about it."""
+    lines = f"{error.__cause__ or ''}\n{error}".strip().splitlines()
+    told = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    # What the system refused comes before what followed from it.
+    reason = next(filter(remedy_for, told), [*lines[:1], *told][-1])
+    if not remedy_for(reason) and shutil.disk_usage(scratch).free < NO_ROOM:
+        reason = f"[Errno {errno.ENOSPC}] no room left in {scratch}"  # Nipype keeps it to itself
+    return f"{reason}{remedy_for(reason)}"
+
+
 def _run_workflow(
     config: Config,
     pending: Sequence[Job],
     roots: Mapping[str, Path],
     images: Mapping[str, str],
     this: Run,
-) -> dict[str, dict[str, Any]]:
-    """Hand the jobs to Nipype and follow them; return how each ended."""
+) -> tuple[dict[str, dict[str, Any]], str]:
+    """Hand the jobs to Nipype and follow them; return how each ended, and what stopped the rest."""
     # Imported here: nothing of Nipype is needed to print help, plan, or find everything done.
     from bids_app import workflow
     from bids_app.execute import Context
@@ -113,13 +130,15 @@ def _run_workflow(
     if config.write_graph:
         files.write_text(show.graph(pending, needs), this.dir / "graph.dot", root=config.out_dir)
     graph = workflow.build_workflow(batches, needs, context, config, this.scratch)
+    stopped = ""
     with Monitor(pending, folder) as monitor:
         try:
             workflow.run_workflow(graph, config, this.dir)
         except RuntimeError as error:
             # Jobs that failed have said so themselves; this is about what could not go on.
-            logger.warning("stopped early: %s", str(error).strip().splitlines()[-1])
+            stopped = _reason(error, this.scratch)
+            logger.warning("stopped early: %s", stopped)
         finally:
             workflow.kill_workers()
-        workflow.settle_killed(batches, context)
-    return monitor.states
+        workflow.settle_killed(batches, context, stopped)
+    return monitor.states, stopped

@@ -129,7 +129,30 @@ def signal_of(status: int) -> int:
     return 128 - status if 128 < status <= 128 + signal.SIGRTMAX else status
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent ends, however that happens (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def dies_with(parent: int) -> Callable[[], None]:
+    """Make what a fork of ``parent`` does first: have the kernel kill it when its parent ends."""
+
+    def prepare() -> None:
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:  # it ended before the kernel was asked
+                os._exit(1)
+
+    return prepare
+
+
+def let_forks_die_with_us() -> None:
+    """Have every process that is forked from here on end with the one that forks it, and at once.
+
+    A request to end is answered with words by the first process alone.
+    """
+    forking: list[int] = []
+
+    def note() -> None:
+        forking[:] = [os.getpid()]
+
+    def prepare() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        dies_with(forking[0])()
+
+    os.register_at_fork(before=note, after_in_child=prepare)

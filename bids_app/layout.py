@@ -5,18 +5,22 @@ index takes half a minute; with ``--bids-database-dir`` an index that pybids kee
 Only the selected participants' folders are visited.
 """
 
-import json
+import logging
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bids_app import files
 from bids_app.errors import AppError, Exit
-from specs.entities import ENTITY_ORDER, LONG_NAMES, PATH_PARTS, parse_path
+from specs.entities import ENTITY_ORDER, LONG_NAMES, PATH_PARTS, is_label, parse_path
+from specs.reading import tell
 
 RAW = "raw"
 STAGE_PREFIX = "brainstages-"
+logger = logging.getLogger("brainstages")
 IGNORED_FOLDERS = ("logs", "figures", "derivatives", "sourcedata", "code")
 
 
@@ -43,7 +47,8 @@ def check_dataset(root: Path) -> dict[str, Any]:
     Raises
     ------
     AppError
-        66: no such folder. 16: no dataset_description.json, or one that is no description.
+        66: no such folder. 16: no dataset_description.json, one that is no description, or a
+        participants.tsv that cannot be read.
     """
     if not root.is_dir():
         raise AppError(
@@ -59,9 +64,13 @@ def check_dataset(root: Path) -> dict[str, Any]:
             f" holds sub-*, or write the file: {example}",
         )
     try:
-        description = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise AppError(Exit.INVALID_INPUT, f"{path}: not valid JSON: {error}") from error
+        description = files.read_json(path)
+        files.read_table(root / "participants.tsv")
+    except ValueError as error:
+        raise AppError(Exit.INVALID_INPUT, str(error)) from error
+    if not isinstance(description, dict):
+        found = type(description).__name__
+        raise AppError(Exit.INVALID_INPUT, f"{path}: found {found}, expected names and values")
     absent = [k for k in ("Name", "BIDSVersion") if k not in description]
     if absent:
         raise AppError(Exit.INVALID_INPUT, f"{path}: {' and '.join(absent)} missing")
@@ -74,15 +83,29 @@ def is_synthetic(root: Path) -> bool:
     Generators name themselves in GeneratedBy, as our demo does; a converter from DICOM does too,
     so only names that speak of a demo, phantom or simulation count.
     """
-    makers = check_dataset(root).get("GeneratedBy", [])
+    makers = check_dataset(root).get("GeneratedBy")
+    makers = makers if isinstance(makers, list) else []
     names = " ".join(str(m.get("Name", "")) for m in makers if isinstance(m, dict)).lower()
     return any(word in names for word in ("demo", "phantom", "simul", "synth"))
 
 
 def list_participants(root: Path) -> list[str]:
-    """List the labels of a dataset's participants, sorted, from its sub-* folders."""
+    """List the labels of a dataset's participants, sorted, from its sub-* folders.
+
+    Folders such as ``sub-01_old`` or ``sub-01 (copy)`` are no participants.
+    """
     with os.scandir(root) as entries:
-        return sorted(e.name[4:] for e in entries if e.name.startswith("sub-") and e.is_dir())
+        names = sorted(
+            e.name for e in entries if e.name.startswith("sub-") and os.path.isdir(e.path)
+        )
+    odd = [name for name in names if not is_label(name[4:])]
+    if odd:
+        logger.warning(
+            "%s: left out, since a label has letters and digits only: %s; rename what is meant",
+            root,
+            ", ".join(map(ascii, odd[:5])) + (", …" if len(odd) > 5 else ""),
+        )
+    return [name[4:] for name in names if name not in odd]
 
 
 def select_participants(bids_dir: Path, wanted: Iterable[str]) -> list[str]:
@@ -95,7 +118,7 @@ def select_participants(bids_dir: Path, wanted: Iterable[str]) -> list[str]:
     """
     found = list_participants(bids_dir)
     wanted = list(wanted)
-    unknown = [label for label in wanted if label not in found]
+    unknown = sorted(set(wanted) - set(found))
     if unknown or not found:
         some = ", ".join(found[:5]) + (", …" if len(found) > 5 else "")
         hint = "; in a container: is the whole dataset mounted?" if in_container() else ""
@@ -127,6 +150,7 @@ def index(
     """
     labels, sessions = list(participants), set(sessions)
     records: list[BidsFile] = []
+    strays: list[str] = []
     for source, root in roots.items():
         if source == RAW and database_dir is not None:
             paths: Iterable[str] = _pybids_paths(root, database_dir, set(labels))
@@ -134,11 +158,19 @@ def index(
             paths = _walk(root, labels)
         for path in paths:
             entities = parse_path(path)
-            if entities is None:
+            if entities is None or not path.isprintable():  # bytes that are no text, line ends
+                continue
+            folder, slash, _ = path.partition("/")
+            if slash and folder.startswith("sub-") and entities.get("sub") != folder[4:]:
+                strays += [f"{root}/{path}"] if "sub" in entities else []
                 continue
             if sessions and entities.get("ses", "") not in ("", *sessions):
                 continue
             records.append(BidsFile(source, f"{root}/{path}", entities))
+    if strays:
+        logger.warning(
+            "%d files left out, since name and folder disagree, such as %s", len(strays), strays[0]
+        )
     return records
 
 
@@ -155,13 +187,14 @@ def read_filter_file(path: Path) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         raise AppError(Exit.MISSING_FILE, f"{path}: no such filter file")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise AppError(Exit.USAGE, f"{path}: not valid JSON: {error}") from error
+        data = files.read_json(path)
+    except ValueError as error:
+        raise AppError(Exit.USAGE, str(error)) from error
     filters: dict[str, dict[str, Any]] = {}
     for query, wanted in data.items() if isinstance(data, dict) else [("", data)]:
         if not isinstance(wanted, dict):
-            raise AppError(Exit.USAGE, f"{path}: {query}: found {wanted!r}, expected entities")
+            found = tell(wanted)
+            raise AppError(Exit.USAGE, f"{path}: {query}: found {found}, expected entities")
         filters[query] = {}
         for name, value in wanted.items():
             short = LONG_NAMES.get(name, name)
@@ -183,9 +216,13 @@ def _walk(root: Path, labels: Iterable[str]) -> Iterator[str]:
     if not root.is_dir():
         return
     for entry in sorted(os.scandir(root), key=lambda e: e.name):
-        if entry.is_file():
+        if _is_content(entry):
             yield entry.name
-        elif not entry.name.startswith((".", "sub-")) and entry.name not in IGNORED_FOLDERS:
+        elif (
+            not entry.name.startswith((".", "sub-"))
+            and entry.name not in IGNORED_FOLDERS
+            and os.path.isdir(entry.path)
+        ):
             yield from _walk_folder(entry.path, entry.name)
     for label in labels:
         folder = f"{root}/sub-{label}"
@@ -194,16 +231,36 @@ def _walk(root: Path, labels: Iterable[str]) -> Iterator[str]:
 
 
 def _walk_folder(folder: str, prefix: str) -> Iterator[str]:
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda e: e.name):
-            path = f"{prefix}/{entry.name}"
-            # A symbolic link to a folder above would be walked for ever, hence not followed;
-            # links to files (git-annex, DataLad) are.
-            if entry.is_dir(follow_symlinks=False):
-                if entry.name not in IGNORED_FOLDERS:
-                    yield from _walk_folder(entry.path, path)
-            elif not entry.name.startswith("."):
-                yield path
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda e: e.name)
+    except PermissionError as error:  # one closed folder must not keep the others from running
+        logger.warning("%s: left out: %s; make it readable", folder, error.strerror)
+        return
+    for entry in entries:
+        path = f"{prefix}/{entry.name}"
+        # A symbolic link to a folder above would be walked for ever, hence not followed;
+        # links to files (git-annex, DataLad) are.
+        if entry.is_dir(follow_symlinks=False):
+            if entry.name not in IGNORED_FOLDERS:
+                yield from _walk_folder(entry.path, path)
+        elif not entry.name.startswith(".") and _is_content(entry):
+            yield path
+
+
+def _is_content(entry: "os.DirEntry[str]") -> bool:
+    """Tell files, and links to files that are not there (yet), from pipes, devices and folders.
+
+    A pipe would be waited for and a device read for ever. Costs no look at ordinary files.
+    """
+    if entry.is_file(follow_symlinks=False):
+        return True
+    if not entry.is_symlink():
+        return False
+    try:
+        return stat.S_ISREG(Path(entry.path).stat().st_mode)
+    except OSError:
+        return True  # it leads nowhere (yet) or in a circle; the job that wants it will say so
 
 
 def _pybids_paths(root: Path, database_dir: Path, labels: set[str]) -> list[str]:

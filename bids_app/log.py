@@ -21,6 +21,13 @@ class _Console(logging.StreamHandler):
         super().emit(record)
 
 
+class _File(logging.FileHandler):
+    """Loses lines rather than the run when they cannot be written, on a full disk say."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        pass
+
+
 def set_up(verbose: int, *, debug: bool) -> None:
     """Send the log to standard error: important lines, more with each ``-v``."""
     level = logging.DEBUG if debug else max(IMPORTANT - 5 * verbose, logging.DEBUG)
@@ -33,7 +40,7 @@ def set_up(verbose: int, *, debug: bool) -> None:
 def add_file(path: Path) -> None:
     """Write everything into a file as well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _add(logging.FileHandler(path, encoding="utf-8"), logging.DEBUG)
+    _add(_File(path, encoding="utf-8", errors="backslashreplace"), logging.DEBUG)
 
 
 def _add(handler: logging.Handler, level: int) -> None:

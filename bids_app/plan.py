@@ -70,11 +70,17 @@ def make_plan(
     records = _by_source(files)
     for spec in specs:
         _label_by_template(spec, records.get(spec.name, {}), roots[spec.name])
-    for spec in specs:
-        for step in spec.steps.values():
-            if step.level in config.levels:
-                _plan_step(spec, step, records, config, roots, filters or {}, plan)
-                _note_missing(spec, step, participants, plan)
+    steps = [
+        (spec, step)
+        for spec in specs
+        for step in spec.steps.values()
+        if step.level in config.levels
+    ]
+    for spec, step in steps:
+        _plan_step(spec, step, records, config, roots, filters or {}, plan)
+    for spec, step in steps:
+        is_asked_for = spec.name in (config.stages or ())
+        _note_missing(spec, step, participants, plan, is_asked_for=is_asked_for)
     return plan
 
 
@@ -102,7 +108,7 @@ def has_inputs(
 def _makes(step: Step, needed: Input) -> bool:
     """Tell whether a step writes what an input asks for, by suffix and extension."""
     for output in step.outputs.values():
-        made = output.bids or parse_path(re.sub(r"\W*\{\w+\}\W*", "x/", output.path)) or {}
+        made = output.bids or parse_path(re.sub(r"\{\w+\}", "x", output.path)) or {}
         if output.table:
             made = {"suffix": output.table.partition(".")[0], "extension": ".tsv"}
         query = {k: v for k, v in needed.query.items() if k in ("suffix", "extension")}
@@ -185,11 +191,14 @@ def _plan_step(
         _add_outputs(job, roots[spec.name], records)
 
 
-def _note_missing(spec: Spec, step: Step, participants: Sequence[str], plan: Plan) -> None:
+def _note_missing(
+    spec: Spec, step: Step, participants: Sequence[str], plan: Plan, *, is_asked_for: bool
+) -> None:
     """Make a step, or a participant, that gets no job a problem instead of silence.
 
     Later steps of a participant with a problem have nothing to work on; saying so again would
-    bury the reason.
+    bury the reason. In a stage that nobody asked for by name, participants who lack its kind of
+    data, as those without a movie, are no problem as long as others have it.
     """
     busy = {job.participant for job in plan.jobs if (job.stage, job.step) == (spec.name, step.name)}
     troubled = {problem.participant for problem in plan.problems}
@@ -199,8 +208,11 @@ def _note_missing(spec: Spec, step: Step, participants: Sequence[str], plan: Pla
     what = f"no file matches {main.name!r} ({_tell(main)}); {_remedy(main, spec)}"
     where = f"{spec.name}.{step.name}"
     if "sub" in step.over:
+        served = {job.participant for job in plan.jobs}
         for label in participants:
-            if label not in busy | troubled:
+            if busy and not is_asked_for and label in served:
+                continue
+            if label not in busy and label not in troubled:
                 message = f"{where} sub-{label}: {what}"
                 plan.problems.append(Problem(spec.name, step.name, label, message))
     elif not busy and not troubled:

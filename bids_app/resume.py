@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,9 @@ class ContentHashes:
         self._known: dict[str, list[Any]] = {}
         self._changed = False
         if path is not None and path.is_file():
-            try:
-                self._known = json.loads(path.read_text(encoding="utf-8"))
-            except json.JSONDecodeError:
-                self._known = {}  # a memory only: what is lost is read again
+            with suppress(OSError, ValueError):  # a memory only: what is lost is read again
+                known = files.read_json(path)
+                self._known = known if isinstance(known, dict) else {}
 
     def of(self, path: str) -> str:
         """Hash a file's content, or the names and contents of a folder's files."""
@@ -46,7 +46,7 @@ class ContentHashes:
         info = Path(path).stat()
         stamp = [info.st_size, info.st_ino, info.st_mtime_ns, info.st_ctime_ns]
         known = self._known.get(path)
-        if known and known[:-1] == stamp:
+        if isinstance(known, list) and known[:-1] == stamp:
             return str(known[-1])
         with open(path, "rb") as handle:
             digest = hashlib.file_digest(handle, "sha256").hexdigest()
@@ -69,9 +69,9 @@ def with_present_inputs(job: Job) -> Job:
     inputs: dict[str, str | list[str] | None] = {}
     for name, value in job.inputs.items():
         if isinstance(value, list):
-            inputs[name] = [path for path in value if Path(path).exists()]
+            inputs[name] = [path for path in value if files.exists(path)]
         else:
-            inputs[name] = value if value is not None and Path(value).exists() else None
+            inputs[name] = value if value is not None and files.exists(value) else None
     return replace(job, inputs=inputs)
 
 
@@ -111,7 +111,10 @@ def is_done(job: Job, root: Path, hashes: ContentHashes) -> bool:
     record = read_record(job, root)
     if record is None or not all((root / path).exists() for path in record["outputs"]):
         return False
-    return bool(record["hash"] == job_hash(with_present_inputs(job), hashes))
+    try:
+        return bool(record["hash"] == job_hash(with_present_inputs(job), hashes))
+    except OSError:
+        return False  # an input that cannot be read: the job's own affair, not all the run's
 
 
 def pending(jobs: Iterable[Job], roots: Mapping[str, Path], hashes: ContentHashes) -> list[Job]:

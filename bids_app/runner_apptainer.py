@@ -14,7 +14,7 @@ from bids_app.launch import (
     LaunchError,
     Poll,
     container_environment,
-    die_with_parent,
+    dies_with,
     follow,
     signal_of,
 )
@@ -47,7 +47,7 @@ def run_apptainer(launch: Launch, poll: Poll) -> int:
             stdout=stream,
             stderr=subprocess.STDOUT,
             env={**os.environ, **handed_in},
-            preexec_fn=die_with_parent,
+            preexec_fn=dies_with(os.getpid()),
         )
     with process:
         status = follow(process, poll)

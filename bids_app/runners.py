@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bids_app.launch import Launch, Poll, die_with_parent, follow, process_environment
+from bids_app.launch import Launch, Poll, dies_with, follow, process_environment
 from bids_app.runner_apptainer import inspect_apptainer, run_apptainer
 from bids_app.runner_docker import inspect_docker, run_docker
 
@@ -41,7 +41,7 @@ def run_subprocess(launch: Launch, poll: Poll) -> int:
             stdout=stream,
             stderr=subprocess.STDOUT,
             env={**environment, "PYTHONPATH": os.pathsep.join(paths)},
-            preexec_fn=die_with_parent,
+            preexec_fn=dies_with(os.getpid()),
         )
     return follow(process, poll)
 

@@ -5,7 +5,6 @@ that was cut off half-way runs again.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,13 @@ FIGURES = "figures"
 
 
 def sink(
-    job: Job, spec: Spec, folder: Path, result: Mapping[str, Any], *, roots: Mapping[str, Path]
+    job: Job,
+    spec: Spec,
+    folder: Path,
+    result: Mapping[str, Any],
+    digest: str,
+    *,
+    roots: Mapping[str, Path],
 ) -> None:
     """Move what a job wrote into its stage's dataset.
 
@@ -29,12 +34,13 @@ def sink(
         The job's scratch folder, one subfolder per output.
     result
         What the stage process reported (``result.json``).
+    digest
+        Hash of what determined the outputs, taken before the job ran.
     roots
         Folders of the datasets by source; the stage's own is written to.
     """
     root = roots[job.stage]
     local = job.into(folder)
-    digest = resume.job_hash(job, resume.ContentHashes())
     provenance = {
         "Sources": [bids_uri(path, job.stage, roots) for path in job.input_paths],
         "Parameters": _parameters(job, spec),
@@ -45,7 +51,6 @@ def sink(
     written: list[str] = []
     for name, output in spec.steps[job.step].outputs.items():
         source, target = Path(local.outputs[name]), Path(job.outputs[name])
-        _refuse_outside(target, root)
         if not source.exists():
             continue  # optional: the step would have failed otherwise
         if output.table:
@@ -103,9 +108,3 @@ def _parameters(job: Job, spec: Spec) -> dict[str, Any]:
         name: {"Value": value, "Units": units[name]} if units[name] else value
         for name, value in job.params.items()
     }
-
-
-def _refuse_outside(target: Path, root: Path) -> None:
-    """Refuse to write outside the dataset, also through a symbolic link inside it."""
-    if not os.path.realpath(target).startswith(os.path.realpath(root) + os.sep):
-        raise PermissionError(f"{target}: outside of {root}; nothing is written there")

@@ -31,6 +31,7 @@ def sum_up(
     pending: Sequence[Job],
     problems: Sequence[Problem],
     states: Mapping[str, Mapping[str, Any]],
+    stopped: str = "",
 ) -> Outcome:
     """Sum up a run.
 
@@ -40,6 +41,8 @@ def sum_up(
         All jobs, and those among them that had to run.
     states
         Job id → how it ended (``bids_app.execute``).
+    stopped
+        What kept jobs without an end from running, if anything is known.
     """
     ends = Counter(states.get(job.id, {}).get("state", "") for job in pending)
     outcome = Outcome(
@@ -60,8 +63,9 @@ def sum_up(
                 | {"job": job.id, "traceback": error["traceback"], "log": error["log"]}
             )
         elif state["state"] == "":
+            what = f"did not run: {stopped}" if stopped else "did not run"
             outcome.failures.append(
-                _failure(job.participant, job.stage, job.step, "did not run", Exit.TEMPORARY)
+                _failure(job.participant, job.stage, job.step, what, Exit.TEMPORARY)
             )
     failed = {failure["participant"] for failure in outcome.failures}
     outcome.participants = {p: "failed" if p in failed else "done" for p in participants}

@@ -2,7 +2,9 @@
 
 import multiprocessing
 import os
+import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,7 @@ from bids_app import hpc
 from bids_app.config import Config
 from bids_app.errors import Exit
 from bids_app.execute import FAILED, Context, read_state, was_started, write_state
-from bids_app.launch import die_with_parent
+from bids_app.launch import let_forks_die_with_us
 from specs.job import Job
 from specs.schema import Step
 
@@ -162,10 +164,14 @@ def run_workflow(workflow: "Workflow", config: Config, run_dir: Path) -> None:
     RuntimeError
         Nipype itself failed, or a job did and the run is to stop at the first crash.
     """
+    from nipype.pipeline.plugins import base
+
     if hpc.is_cluster(config.plugin):
         _run_on_cluster(workflow, config, run_dir / "scheduler-jobs.tsv")
         return
-    os.register_at_fork(after_in_child=die_with_parent)
+    let_forks_die_with_us()
+    # Nipype sleeps until a time of day, which is for days if the clock is set back meanwhile.
+    base.time = time.monotonic
     if config.plugin != "MultiProc":
         workflow.run(plugin=config.plugin, plugin_args=dict(config.plugin_args))
         return
@@ -174,10 +180,19 @@ def run_workflow(workflow: "Workflow", config: Config, run_dir: Path) -> None:
     class MultiProc(MultiProcPlugin):
         """Nipype's plugin, which waits for ever for a worker that was killed, made to notice."""
 
+        def _async_callback(self, future: Any) -> None:
+            if not future.exception():
+                super()._async_callback(future)
+
         def _get_result(self, taskid: int) -> Any:
             future = self._task_obj[taskid]
-            if future.done() and future.exception():
-                raise RuntimeError("a worker process was killed") from future.exception()
+            if future.done() and (error := future.exception()):
+                killed = isinstance(error, BrokenProcessPool)
+                what = (
+                    "a worker process was killed" if killed else f"{type(error).__name__}: {error}"
+                )
+                # As a list of lines: that is what reports of crashes are made from.
+                return {"result": None, "traceback": [f"{what}\n"]}
             return super()._get_result(taskid)
 
     arguments = {"n_procs": config.nprocs, "memory_gb": config.memory_gb}
@@ -218,8 +233,11 @@ def _run_on_cluster(workflow: "Workflow", config: Config, record: Path) -> None:
         raise
 
 
-def settle_killed(batches: Sequence[Batch], context: Context) -> None:
-    """Say of jobs that started and never ended, with their node, why that may be."""
+def settle_killed(batches: Sequence[Batch], context: Context, stopped: str) -> None:
+    """Say of jobs that started and never ended, with their node, why that may be.
+
+    ``stopped`` is what stopped the workflow, if that is known.
+    """
     for batch in batches:
         for job in batch.jobs:
             if (
@@ -229,9 +247,10 @@ def settle_killed(batches: Sequence[Batch], context: Context) -> None:
                 continue
             log = _scheduler_log(context, batch)
             said = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+            what = hpc.verdict(said) if said or not stopped else f"was cut off: {stopped}"
             error = {
                 "type": "StageError",
-                "message": f"the job {hpc.verdict(said)}; run again, it goes on where it stopped",
+                "message": f"the job {what}; run again, it goes on where it stopped",
                 "traceback": "",
                 "exit_code": int(Exit.TEMPORARY),
                 "log": said[-4000:],

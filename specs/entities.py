@@ -47,7 +47,7 @@ PATH_PARTS = ("datatype", "suffix", "extension")
 def parse_path(path: str) -> dict[str, str] | None:
     """Read the entities of a file from its path inside a dataset.
 
-    Parts of the name that are not ``key-value`` make the file not BIDS: None. The datatype is the
+    Parts of the name that are not ``key-label`` make the file not BIDS: None. The datatype is the
     name of the folder that holds the file, where that is not the participant's or session's. Files
     under ``stimuli/`` may have any name, which is their suffix.
 
@@ -69,7 +69,7 @@ def parse_path(path: str) -> dict[str, str] | None:
     entities = {}
     for pair in pairs:
         key, dash, value = pair.partition("-")
-        if not (dash and key and value):
+        if not (dash and key.isalnum() and is_label(value)):
             return None
         entities[key] = value
     if not suffix or not suffix.isalnum():
@@ -104,8 +104,12 @@ def build_path(entities: Entities) -> str:
     return "/".join([*folders, name])
 
 
+def is_label(value: str) -> bool:
+    """Tell whether a text is a BIDS label: letters, digits and ``+``."""
+    return value.replace("+", "").isalnum()
+
+
 def check_label(key: str, value: str) -> None:
-    """Refuse an entity's value that is no BIDS label (letters, digits and ``+``)."""
-    allowed = value.replace("+", "").replace("." if key == "extension" else "+", "")
-    if not allowed.isalnum():
+    """Refuse an entity's value that is no BIDS label."""
+    if not is_label(value.replace(".", "") if key == "extension" else value):
         raise ValueError(f"{key}: found {value!r}, expected letters and digits only")

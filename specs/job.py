@@ -83,6 +83,25 @@ class Batch:
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
             jobs = tuple(Job(**job) for job in data["jobs"])
-            return cls(jobs=jobs, folders=tuple(data["folders"]), threads=int(data["threads"]))
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+            folders = tuple(data["folders"])
+            _check_types(jobs, folders)
+            return cls(jobs=jobs, folders=folders, threads=int(data["threads"]))
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
             raise ValueError(f"{path}: no batch of jobs: {error}") from error
+
+
+def _check_types(jobs: tuple[Job, ...], folders: tuple[str, ...]) -> None:
+    """Refuse fields of other types than a job's, and folders that are not one per job."""
+    if len(folders) != len(jobs) or not all(isinstance(folder, str) for folder in folders):
+        raise ValueError(f"{len(jobs)} jobs need as many folders, found {len(folders)}")
+    for job in jobs:
+        for name, value in vars(job).items():
+            kind = {"seed": int}.get(name, dict if name in _MAPPINGS else str)
+            if type(value) is not kind:
+                raise TypeError(f"{name}: found {type(value).__name__}, expected {kind.__name__}")
+        paths = [p for v in job.inputs.values() for p in (v if isinstance(v, list) else [v or ""])]
+        if not all(isinstance(path, str) for path in (*paths, *job.outputs.values())):
+            raise TypeError("inputs and outputs: expected paths")
+
+
+_MAPPINGS = ("key", "inputs", "outputs", "params")

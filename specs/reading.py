@@ -1,6 +1,7 @@
 """Reading YAML strictly: safe types, a closed list of keys, errors that name file and key."""
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,15 @@ def suggest(word: str, valid: Iterable[str]) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
+def tell(value: Any) -> str:
+    """Show a value that was found, briefly: a few lines of YAML can stand for gigabytes."""
+    show = reprlib.Repr()
+    show.maxstring = show.maxother = 200
+    show.maxlist = show.maxdict = show.maxset = show.maxtuple = 8
+    show.maxlevel = 3
+    return "nothing" if value is None else show.repr(value)
+
+
 def read_yaml(path: Path) -> Any:
     """Read a YAML file with safe types only; a syntax error names file, line and column."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -25,6 +35,8 @@ def read_yaml(path: Path) -> Any:
         raise ValueError(f"{path}: {place}{getattr(error, 'problem', error)}") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: found bytes that are not UTF-8, expected a text file") from error
+    except (ValueError, RecursionError) as error:  # a date of month 13, endless digits, depth
+        raise ValueError(f"{path}: {error}") from error
 
 
 class StrictMapping:
@@ -54,8 +66,8 @@ class StrictMapping:
     def fail(self, key: str, found: Any, expected: str) -> None:
         """Raise ValueError: file, key, what was found, what was expected."""
         place = ".".join(part for part in (self.key, key) if part)
-        found = "nothing" if found is None else repr(found)
-        raise ValueError(f"{self.file}: {place or 'top level'}: found {found}, expected {expected}")
+        place = place or "top level"
+        raise ValueError(f"{self.file}: {place}: found {tell(found)}, expected {expected}")
 
     def take(self, key: str, default: Any = ...) -> Any:
         """Return a key's value; without a default it must be there."""
@@ -97,7 +109,7 @@ class StrictMapping:
         """Return a number of the default's kind, at least ``least``."""
         value = self.take(key, default=default)
         kinds = (int,) if isinstance(default, int) else (int, float)
-        if type(value) not in kinds or value < least:
+        if type(value) not in kinds or not least <= value < float("inf"):
             word = "a whole number" if kinds == (int,) else "a number"
             self.fail(key, value, f"{word} ≥ {least}")
         return value

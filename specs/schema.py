@@ -4,13 +4,14 @@ An error names the file, the key, what was found and what was expected, and sugg
 valid word, so that whoever adds a stage learns the format from its mistakes.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from specs.entities import ENTITY_ORDER, PATH_PARTS
-from specs.reading import StrictMapping, suggest
+from specs.reading import StrictMapping, suggest, tell
 
 TYPES = {"float": float, "int": int, "str": str, "bool": bool}
 LEVELS = ("participant", "group")
@@ -55,12 +56,12 @@ class Param:
             value = float(value)
         if type(value) is not kind:
             raise ValueError(
-                f"{where}: found {value!r} ({type(value).__name__}), expected {self.type}"
+                f"{where}: found {tell(value)} ({type(value).__name__}), expected {self.type}"
             )
         if self.choices and value not in self.choices:
             near = suggest(str(value), map(str, self.choices))
             listed = ", ".join(map(str, self.choices))
-            raise ValueError(f"{where}: found {value!r}{near}, expected one of {listed}")
+            raise ValueError(f"{where}: found {tell(value)}{near}, expected one of {listed}")
         for bound, is_wrong, word in (
             (self.min, lambda b: value < b, "at least"),
             (self.max, lambda b: value > b, "at most"),
@@ -235,6 +236,10 @@ def _input(name: str, data: StrictMapping) -> Input:
         if key not in ENTITY_ORDER and key not in PATH_PARTS:
             near = suggest(key, [*ENTITY_ORDER, *PATH_PARTS])
             data.fail("query", key, f"BIDS entities by their short names{near}")
+        wanted = item.query[key]
+        values = wanted if isinstance(wanted, list) else [wanted]
+        if not all(isinstance(value, str | int | None) for value in values):
+            data.fail(f"query.{key}", wanted, "a word, a list of words or null")
     if not item.query and item.source != "option":
         data.fail("query", None, "at least one entity, such as {suffix: T1w}")
     data.finish()
@@ -266,6 +271,9 @@ def _output(name: str, data: StrictMapping) -> Output:
                 near = suggest(key, [*ENTITY_ORDER, *PATH_PARTS])
                 data.fail("bids", key, f"BIDS entities by their short names{near}")
     template = item.path or item.table
+    for text in (template, *item.bids.values()):
+        if not isinstance(text, str) or re.search(r"[{}]", re.sub(r"\{\w+\}", "", text)):
+            data.fail("", text, "text in which {name} alone stands for a part of the job's key")
     if template.startswith("/") or ".." in template.split("/"):
         data.fail("path", template, "a path inside the stage's dataset")
     data.finish()
@@ -279,9 +287,9 @@ def _param(name: str, data: StrictMapping) -> Param:
         default=data.take("default"),
         help=data.text("help"),
         many=data.flag("many"),
-        choices=tuple(data.take("choices", default=())),
-        min=data.take("min", default=None),
-        max=data.take("max", default=None),
+        choices=_choices(data),
+        min=_bound(data, "min"),
+        max=_bound(data, "max"),
         unit=data.text("unit", default=""),
     )
     param.check(param.default, where=f"{data.file}: {data.key}.default")
@@ -289,6 +297,22 @@ def _param(name: str, data: StrictMapping) -> Param:
         data.fail("default", param.default, "a list, since many is true")
     data.finish()
     return param
+
+
+def _choices(data: StrictMapping) -> tuple[Any, ...]:
+    choices = data.take("choices", default=[])
+    if not isinstance(choices, list):
+        data.fail("choices", choices, "a list")
+    return tuple(choices)
+
+
+def _bound(data: StrictMapping, key: str) -> float | None:
+    bound = data.take(key, default=None)
+    if bound is not None and (isinstance(bound, bool) or not isinstance(bound, int | float)):
+        data.fail(key, bound, "a number")
+    if bound is not None and data.take("type") not in ("int", "float"):
+        data.fail(key, bound, "no bound, since only numbers have one")
+    return bound
 
 
 def _resources(step: StrictMapping) -> Resources:

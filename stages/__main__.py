@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,24 @@ THREAD_VARIABLES = (
 
 
 # Exceptions that tell of a mistake in the program rather than in the data.
+# What the system refuses for now: a full disk, a quota, a limit of memory, files or processes.
+PASSING = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.ENOMEM,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.EAGAIN,
+)
+# How libraries say that memory ran out where they have no MemoryError for it.
+NO_MEMORY = (
+    "allocate memory",
+    "out of memory",
+    "not enough memory",
+    "failed to map segment",
+    "start new thread",
+)
 MISTAKES = (AttributeError, NameError, TypeError, SyntaxError, AssertionError, NotImplementedError)
 
 
@@ -46,10 +65,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     _limit_threads(batch.threads)
     is_fine = True
     for job, folder in zip(batch.jobs, batch.folders, strict=True):
-        result = run_job(job, Path(folder))
-        part = Path(folder) / (RESULT + ".part")
-        part.write_text(json.dumps(result, indent=1), encoding="utf-8")
-        part.replace(Path(folder) / RESULT)
+        try:
+            result = run_job(job, Path(folder))
+            part = Path(folder) / (RESULT + ".part")
+            part.write_text(json.dumps(result, indent=1), encoding="utf-8")
+            part.replace(Path(folder) / RESULT)
+        except (OSError, MemoryError) as error:  # nothing can be reported but by the exit status
+            with suppress(OSError):  # the log may be where there is no room
+                os.write(2, f"{error!r}\n".encode())
+            return exit_code_of(error)
         is_fine = is_fine and result["status"] == "done"
     return 0 if is_fine else 1
 
@@ -93,9 +117,9 @@ def run_job(job: Job, folder: Path) -> dict[str, Any]:
 
 def exit_code_of(failure: BaseException) -> int:
     """Translate an exception into an exit code of the BIDS execution specification."""
-    if isinstance(failure, MemoryError):
+    if _is_out_of_memory(failure):
         return 75
-    if isinstance(failure, OSError) and failure.errno in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM):
+    if isinstance(failure, OSError) and failure.errno in PASSING:
         return 75
     if isinstance(failure, FileNotFoundError):
         return 66
@@ -124,7 +148,17 @@ def _message(failure: Exception, job: Job) -> str:
     """Say what went wrong, and the remedy where the exception cannot know it."""
     if isinstance(failure, ModuleNotFoundError):
         return f"{failure}; install it with: pip install 'brainstages[{job.stage}]'"
+    if _is_out_of_memory(failure):
+        said = str(failure).strip().partition("\n")[0]
+        return f"memory ran out{f' ({said})' if said else ''}; give more or run fewer side by side"
     return str(failure) or repr(failure)
+
+
+def _is_out_of_memory(failure: BaseException) -> bool:
+    said = str(failure).lower()
+    return isinstance(failure, MemoryError) or (
+        isinstance(failure, RuntimeError | ImportError) and any(word in said for word in NO_MEMORY)
+    )
 
 
 def _check_outputs(job: Job) -> None:

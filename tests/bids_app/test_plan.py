@@ -1,5 +1,6 @@
 """Plans: made from records alone, complete before anything runs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,30 @@ def test_a_selected_participant_without_files_is_a_problem_named_once():
     made = plan([t1w(sub="01")], participants=["01", "02"], levels=("participant",))
     (problem,) = made.problems
     assert "alpha.add sub-02: no file matches 'image'" in problem.message
+
+
+def test_who_lacks_one_stages_data_is_a_problem_only_if_that_stage_was_asked_for():
+    """Not everybody who was scanned saw the movie too."""
+    movie = replace(ALPHA, name="movie", steps={
+        name: replace(step, inputs={
+            key: replace(i, query=dict(i.query, suffix="bold", datatype="func")) if i.source == "raw" else i
+            for key, i in step.inputs.items()
+        })
+        for name, step in ALPHA.steps.items() if name == "add"
+    })  # fmt: skip
+    bold = {"sub": "02", "datatype": "func", "suffix": "bold", "extension": ".nii.gz"}
+    files = [t1w(sub="01"), t1w(sub="02"), BidsFile("raw", f"/raw/{build_path(bold)}", bold)]
+    roots = ROOTS | {"movie": Path("/out/m")}
+
+    def problems(**options):
+        made = make_plan([movie, ALPHA], files, config(levels=("participant",), **options),
+                         roots=roots, participants=("01", "02"), filters=None)  # fmt: skip
+        assert "movie.add.sub-02" in [job.id for job in made.jobs]
+        return [problem.message for problem in made.problems]
+
+    assert problems() == []
+    (message,) = problems(stages=("movie", "alpha"))
+    assert message.startswith("movie.add sub-01: no file matches")
 
 
 def test_options_given_by_path_reach_the_job():

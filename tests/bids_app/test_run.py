@@ -199,7 +199,7 @@ def test_stopping_at_the_first_crash_leaves_the_rest(raw, tmp_path, brainstages)
     done = brainstages(raw, out, "participant", "--alpha-behaviour", "crash", *options)
     assert done.returncode != 0
     reasons = [f["reason"] for f in status_of(out)["failures"]]
-    assert "did not run" in reasons
+    assert any(reason.startswith("did not run") for reason in reasons)
 
 
 def test_damaged_gzip_is_named_and_the_rest_goes_on(raw, tmp_path, brainstages):
