@@ -4,9 +4,9 @@ Two small U-Nets work one after the other, on grids along the world's axes:
 
 1. *locate* sees the whole field of view at 4 mm and says where the brain is, so that long necks,
    empty borders and the position of the head do not matter;
-2. around that place it looks again, and *refine* corrects it at 2 mm: each voxel's probability of
-   being intracranial, which is brought to the image's own grid by linear interpolation and cut at
-   one half.
+2. around that place it looks again, and *refine* corrects it at 2 mm, once as the head is and once
+   in a left-right mirror; the mean gives each voxel's probability of being intracranial, which is
+   brought to the image's own grid by linear interpolation and cut at one half.
 
 The agreement of the two looks, the sharpness of the probabilities, the volume and the shape make
 the quality flag. When the networks' answer is not plausible, thresholding and morphology are tried;
@@ -285,7 +285,10 @@ def _run_networks(
         low - MARGIN_MM, high + MARGIN_MM, REFINE_MM,
         smallest=REFINE_SHAPE, largest=REFINE_LARGEST, multiple=STRIDE,
     )  # fmt: skip
-    logits = cascade(normalise(sample(fine, fine_affine, fine_shape, fine_grid, fill=fill)))
+    seen = normalise(sample(fine, fine_affine, fine_shape, fine_grid, fill=fill))
+    # Two looks, the second in a mirror: heads are nearly symmetric, errors of a network are not.
+    mirrored = cascade(np.ascontiguousarray(seen[::-1]))[::-1]
+    logits = 0.5 * (cascade(seen) + mirrored)
     second = (logits > 0) & _seen(fine, fine_affine, fine_shape, fine_grid)
     before = sample(first.astype(np.float32), grid, fine_shape, fine_grid, fill=0.0) > 0.5
     probability = np.asarray(0.5 * (1 + np.tanh(0.5 * logits)), np.float32)

@@ -17,8 +17,8 @@ logger = logging.getLogger(__name__)
 
 
 def run(
-    *, image: Path, t1w: Path, mask: Path, brain: Path, scans: Path, figure: Path, engine: str,
-    crop: bool, seed: int,
+    *, image: Path, t1w: Path, mask: Path, brain: Path, scans: Path, figure: Path, before: Path,
+    engine: str, crop: bool, seed: int,
 ) -> None:  # fmt: skip
     """Turn one raw T1-weighted head into a corrected one with a brain mask.
 
@@ -26,9 +26,9 @@ def run(
     ----------
     image : Path
         Raw head, any orientation.
-    t1w, mask, brain, scans, figure : Path
+    t1w, mask, brain, scans, figure, before : Path
         Written: corrected whole head; brain mask on its grid; the brain alone; one row of geometry
-        and quality; outline of the mask.
+        and quality; outline of the mask; the same slices without it.
     engine : {"builtin", "fsl", "synthstrip"}
         Who finds the brain; ``fsl`` does the whole step in fsl_anat's order.
     crop : bool
@@ -89,10 +89,15 @@ def run(
     nifti.save_fields(Path(mask), Engine=engine, Method=found["method"], QualityFlag=found["flag"])
     nifti.save_row(Path(scans), row)
     caption = f"Brain mask ({found['method']}, {volume_ml:.0f} ml, {found['flag']})"
-    picture = figures.outlines(
-        head, affine, [(inside, figures.RED)], caption=f"{caption} over the bias-corrected T1w"
-    )
-    figures.save(picture, Path(figure))
+    for path, is_drawn in ((figure, True), (before, False)):
+        picture = figures.outlines(
+            head,
+            affine,
+            [(inside, figures.RED)],
+            caption=f"{caption} over the bias-corrected T1w" if is_drawn else "Bias-corrected T1w",
+            is_drawn=is_drawn,
+        )
+        figures.save(picture, Path(path))
 
 
 def _find_brain(

@@ -37,6 +37,7 @@ def outlines(
     masks: Sequence[tuple[NDArray[np.bool_], Colour]],
     *,
     caption: str,
+    is_drawn: bool = True,
 ) -> Image.Image:
     """Draw the borders of masks over slices of a volume.
 
@@ -50,6 +51,8 @@ def outlines(
         Drawn in this order; the first one sets the field of view.
     caption : str
         One line below the slices.
+    is_drawn : bool
+        False leaves the borders out: the picture to compare with.
 
     Returns
     -------
@@ -60,7 +63,7 @@ def outlines(
     def paint(plane: tuple[Any, ...], size: tuple[int, int]) -> NDArray[np.uint8]:
         tile = _stretch(shades[plane], size)
         pixels = np.repeat(tile[..., None], 3, axis=2)
-        for mask, colour in masks:
+        for mask, colour in masks if is_drawn else ():
             inside = _stretch(mask[plane].astype(np.float32) * 255, size) > 127
             pixels[inside & ~ndimage.binary_erosion(inside)] = colour
         return pixels

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 def run(
     *, t1w: Path, mask: Path, to_template: Path, from_template: Path, to_upright: Path,
     template_brain: Path, coronal_slice: Path, coronal_picture: Path, scans: Path, figure: Path,
-    engine: str, profile: list[str], dof: int, coronal_y: float, seed: int,
+    before: Path, engine: str, profile: list[str], dof: int, coronal_y: float, seed: int,
 ) -> None:  # fmt: skip
     """Align a corrected head with the template by ``dof`` and by 6 degrees of freedom.
 
@@ -40,8 +40,9 @@ def run(
         rigid one that resamples it in the upright frame.
     template_brain, coronal_slice, coronal_picture : Path
         Written for the profiles ``mni-gm``, ``coronal`` and ``coronal``.
-    scans, figure : Path
-        Written: one row of quality numbers; the template's borders over the aligned head.
+    scans, figure, before : Path
+        Written: one row of quality numbers; the template's borders over the aligned head; the
+        template in the same slices.
     engine : {"builtin", "fsl", "synthstrip"}
         ``fsl`` aligns with FLIRT.
     profile : list of {"fsl-anat", "mni-gm", "coronal"}
@@ -119,6 +120,10 @@ def run(
     words = f"{dof} dof, correlation {measures['ncc_template']:.2f}, {flag}"
     caption = f"Template's brain (blue) and white matter (yellow) over the aligned brain ({words})"
     figures.save(figures.outlines(aligned, target.affine, borders, caption=caption), Path(figure))
+    bare = figures.outlines(
+        target.t1w, target.affine, borders, caption="The template", is_drawn=False
+    )
+    figures.save(bare, Path(before))
 
 
 def _flirt(

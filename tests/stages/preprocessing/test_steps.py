@@ -183,6 +183,19 @@ def test_grey_matter_image_is_empty_where_grey_matter_is_rare(outputs):
     assert (shown[grey > 0.51] > 0).mean() > 0.99
 
 
+@pytest.mark.parametrize("step", ["extract", "register"])
+def test_the_picture_to_compare_with_shows_the_same_slices(outputs, step):
+    drawn, plain = (
+        np.asarray(Image.open(outputs[f"{step}-{name}"]).convert("RGB"), float)
+        for name in ("figure", "before")
+    )
+    assert drawn.shape == plain.shape
+    differs = np.abs(drawn - plain).max(axis=2) > 8
+    assert differs.any()
+    if step == "extract":  # but for outline and caption it is the same picture
+        assert differs[: int(0.9 * len(differs))].mean() < 0.1
+
+
 @pytest.mark.parametrize("name", ["extract-figure", "register-figure", "segment-figure"])
 def test_figures_are_small(outputs, name):
     assert outputs[name].stat().st_size < 400_000
@@ -224,7 +237,8 @@ def test_a_header_without_orientation_is_warned_about(tmp_path, caplog, monkeypa
     image.set_sform(np.eye(4), 0)
     image.set_qform(np.eye(4), 0)
     image.to_filename(lost)
-    outputs = dict.fromkeys(("t1w", "mask", "brain", "scans", "figure"), tmp_path / "out")
+    names = ("t1w", "mask", "brain", "scans", "figure", "before")
+    outputs = dict.fromkeys(names, tmp_path / "out")
     monkeypatch.setattr(brain_mask, "extract_brain", find_nothing)
     with pytest.raises(ValueError, match="no brain was found"):
         extract.run(**outputs, image=lost, engine="builtin", crop=False, seed=0)
