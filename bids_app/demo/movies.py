@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import stats
 
-MOVIES = {"train1": 90, "train2": 90, "test": 60}  # seconds
+MOVIES = {"train1": 90, "train2": 90, "test": 90}  # seconds
 RUNS = (("train", 1, "train1"), ("train", 2, "train2"), ("test", 1, "test"), ("test", 2, "test"))
 FRAMES_PER_S = 5
 HEIGHT, WIDTH = 48, 64

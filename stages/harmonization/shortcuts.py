@@ -179,7 +179,8 @@ def _train_within(
     images share one.
     """
     strata = np.asarray(data.strata)
-    within, across = [], []
+    within: list[Estimate] = []
+    across: list[Estimate] = []
     for stratum in sorted(set(data.strata)) if len(set(data.strata)) > 1 else []:
         members = np.flatnonzero(strata == stratum)
         count = np.bincount(data.labels[members], minlength=int(data.labels.max()) + 1)

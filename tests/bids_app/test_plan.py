@@ -122,13 +122,14 @@ def test_a_selected_participant_without_files_is_a_problem_named_once():
 
 def test_who_lacks_one_stages_data_is_a_problem_only_if_that_stage_was_asked_for():
     """Not everybody who was scanned saw the movie too."""
-    movie = replace(ALPHA, name="movie", steps={
-        name: replace(step, inputs={
-            key: replace(i, query=dict(i.query, suffix="bold", datatype="func")) if i.source == "raw" else i
-            for key, i in step.inputs.items()
-        })
-        for name, step in ALPHA.steps.items() if name == "add"
-    })  # fmt: skip
+    add = ALPHA.steps["add"]
+    inputs = {
+        key: replace(i, query={**i.query, "suffix": "bold", "datatype": "func"})
+        if i.source == "raw"
+        else i
+        for key, i in add.inputs.items()
+    }
+    movie = replace(ALPHA, name="movie", steps={"add": replace(add, inputs=inputs)})
     bold = {"sub": "02", "datatype": "func", "suffix": "bold", "extension": ".nii.gz"}
     files = [t1w(sub="01"), t1w(sub="02"), BidsFile("raw", f"/raw/{build_path(bold)}", bold)]
     roots = ROOTS | {"movie": Path("/out/m")}
