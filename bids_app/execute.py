@@ -159,9 +159,10 @@ def _hash_inputs(jobs: Sequence[Job], context: Context) -> dict[str, str]:
     whose inputs cannot be read fails.
     """
     digests = {}
+    hashes = resume.ContentHashes()  # of what jobs share, once; a file that changes is read again
     for job in jobs:
         try:
-            digests[job.id] = resume.job_hash(job, resume.ContentHashes())
+            digests[job.id] = resume.job_hash(job, hashes)
         except OSError as failure:
             code = Exit.MISSING_FILE if isinstance(failure, FileNotFoundError) else Exit.IO
             error = _error(failure, tell_os_error(failure), exit_of_os_error(failure, code))

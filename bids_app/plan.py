@@ -79,7 +79,7 @@ def make_plan(
     for spec, step in steps:
         _plan_step(spec, step, records, config, roots, filters or {}, plan)
     for spec, step in steps:
-        is_asked_for = spec.name in (config.stages or ())
+        is_asked_for = spec.name in config.stages
         _note_missing(spec, step, participants, plan, is_asked_for=is_asked_for)
     return plan
 

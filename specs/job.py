@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+_MAPPINGS = ("key", "inputs", "outputs", "params")
+
 
 @dataclass(frozen=True)
 class Job:
@@ -102,6 +104,3 @@ def _check_types(jobs: tuple[Job, ...], folders: tuple[str, ...]) -> None:
         paths = [p for v in job.inputs.values() for p in (v if isinstance(v, list) else [v or ""])]
         if not all(isinstance(path, str) for path in (*paths, *job.outputs.values())):
             raise TypeError("inputs and outputs: expected paths")
-
-
-_MAPPINGS = ("key", "inputs", "outputs", "params")

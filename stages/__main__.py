@@ -33,8 +33,6 @@ THREAD_VARIABLES = (
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
 
-
-# Exceptions that tell of a mistake in the program rather than in the data.
 # What the system refuses for now: a full disk, a quota, a limit of memory, files or processes.
 PASSING = (
     errno.ENOSPC,
@@ -53,6 +51,7 @@ NO_MEMORY = (
     "failed to map segment",
     "start new thread",
 )
+# Exceptions that tell of a mistake in the program rather than in the data.
 MISTAKES = (AttributeError, NameError, TypeError, SyntaxError, AssertionError, NotImplementedError)
 
 
