@@ -5,6 +5,7 @@ from pathlib import Path
 
 import specs
 from specs.schema import Output
+from tests.stages.calls import make_arguments
 
 SPEC = specs.load("encoding")
 
@@ -17,13 +18,7 @@ def call(
     Inputs that are not given are absent, parameters have their default.
     """
     described = SPEC.steps[step]
-    unknown = given.keys() - {*described.inputs, *described.params}
-    assert not unknown, f"not of step {step}: {unknown}"
-    inputs = {}
-    for name, item in described.inputs.items():
-        value = given.get(name, [] if item.many and item.source != "option" else None)
-        inputs[name] = [str(v) for v in value] if isinstance(value, list) else value and str(value)
-    params = {name: given.get(name, param.default) for name, param in described.params.items()}
+    inputs, params = make_arguments(described, given)
     outputs = {}
     for name, output in described.outputs.items():
         outputs[name] = folder / name / _file_name(output, stem, params)

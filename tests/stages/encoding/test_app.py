@@ -1,7 +1,6 @@
 """The stage as its users run it, from raw movies to the tables of the group."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stages.encoding.tables import read_rows
-from tests.conftest import REPOSITORY
+from tests.stages.calls import brainstages
 from tests.stages.encoding import media
 
 pytestmark = pytest.mark.slow
@@ -18,17 +17,6 @@ OPTIONS = (
     *("--stages", "encoding", "--preset", "tiny", "--encoding-protocol", "both"),
     *("--encoding-permutations", "49", "--encoding-block", "4", "--encoding-high-pass-hz", "0"),
 )
-
-
-def brainstages(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "bids_app", *map(str, arguments)],
-        cwd=REPOSITORY,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=560,
-    )
 
 
 def test_from_movies_to_group_tables(tmp_path: Path):

@@ -8,6 +8,7 @@ import numpy as np
 
 import specs
 from stages.generation.slices import write_slice
+from tests.stages.calls import make_arguments
 from tests.stages.generation import toy
 
 SPEC = specs.load("generation")
@@ -34,13 +35,7 @@ QUICK = {
 def call(step: str, folder: Path, *, seed: int = 0, **given: Any) -> dict[str, Path]:
     """Run a step into ``folder``; return its outputs by name."""
     described = SPEC.steps[step]
-    unknown = given.keys() - {*described.inputs, *described.params}
-    assert not unknown, f"not of step {step}: {unknown}"
-    inputs = {}
-    for name, item in described.inputs.items():
-        value = given.get(name, [] if item.many else None)
-        inputs[name] = [str(v) for v in value] if isinstance(value, list) else value and str(value)
-    params = {name: given.get(name, param.default) for name, param in described.params.items()}
+    inputs, params = make_arguments(described, given)
     outputs = {}
     for name, output in described.outputs.items():
         stem = Path(output.path or output.table).name or "_".join(

@@ -1,7 +1,6 @@
 """The stage as its users run it, from preprocessed slices to synthetic participants."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from stages.generation.tables import read_rows
-from tests.conftest import REPOSITORY, write_dataset
+from tests.conftest import write_dataset
+from tests.stages.calls import brainstages
 from tests.stages.generation import steps
 
 pytestmark = pytest.mark.slow
@@ -21,17 +21,6 @@ OPTIONS = (
     *("--generation-rule", "diagnosis=AD", "diagnosis=CN"),
     *("--generation-prompt", "{word}, a MRI brain, ADNI2", "--omp-nthreads", "1"),
 )
-
-
-def brainstages(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "bids_app", *map(str, arguments)],
-        cwd=REPOSITORY,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=560,
-    )
 
 
 def write_preprocessed(folder: Path) -> Path:

@@ -1,18 +1,14 @@
 """The stage as users run it: one command over a finished preprocessing; valid BIDS comes out."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from stages.harmonization.tables import read_people, read_table
+from tests.stages.calls import brainstages
 from tests.stages.harmonization.phantoms import make_cohort
 
-REPOSITORY = Path(__file__).parents[3]
 OPTIONS = ["--stages", "harmonization", "--preset", "tiny", "--skip-bids-validation"]
 
 
@@ -29,31 +25,22 @@ def dataset(tmp_path_factory):
     return root
 
 
-def brainstages(dataset, *arguments):
-    return subprocess.run(
-        [
-            *(sys.executable, "-m", "bids_app", str(dataset / "raw"), str(dataset / "out")),
-            *(*arguments, *OPTIONS, "-w", str(dataset / "work")),
-        ],
-        cwd=REPOSITORY,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+def run_stage(dataset, *arguments):
+    work = ("-w", dataset / "work")
+    return brainstages(dataset / "raw", dataset / "out", *arguments, *OPTIONS, *work)
 
 
 def test_levels_one_by_one_are_as_good_as_both_at_once(dataset):
     """On a cluster: the group's plan first, then participants; nothing is left for one command."""
     arms = ["--harmonization-arm", "isotropic", "cluster"]
     out = dataset / "out" / "brainstages-harmonization"
-    run = brainstages(dataset, "group", *arms)
+    run = run_stage(dataset, "group", *arms)
     assert run.returncode == 0, run.stdout + run.stderr
     report = json.loads((out / "plans" / "audit.json").read_text())
     assert report["Headline"].split()[0] in ("PASS", "WARN", "FAIL")
     assert not (out / "participants.tsv").exists()
 
-    run = brainstages(dataset, "participant", *arms)
+    run = run_stage(dataset, "participant", *arms)
     assert run.returncode == 0, run.stdout + run.stderr
     table = {row["participant_id"]: row for row in read_table(out / "plans" / "fingerprint.tsv")}
     for name, row in table.items():
@@ -65,5 +52,5 @@ def test_levels_one_by_one_are_as_good_as_both_at_once(dataset):
     assert {p["fold"] for p in people.values()} == {"0", "1"} and people["sub-000"]["sex"] == "M"
     assert report["Headline"][:20] in (out / "harmonization.html").read_text()
 
-    again = brainstages(dataset, "participant", "group", *arms)
+    again = run_stage(dataset, "participant", "group", *arms)
     assert again.returncode == 0 and "0 jobs to run" in again.stdout + again.stderr

@@ -4,6 +4,7 @@ import importlib
 from pathlib import Path
 
 import specs
+from tests.stages.calls import make_arguments
 
 SPEC = specs.load("transfer")
 
@@ -15,13 +16,7 @@ def call(step: str, folder: Path, *, sub: str = "01", seed: int = 0, **given) ->
     named as in the dataset, since steps read the source from a model's folder.
     """
     described = SPEC.steps[step]
-    unknown = given.keys() - {*described.inputs, *described.params}
-    assert not unknown, f"not of step {step}: {unknown}"
-    inputs = {}
-    for name, item in described.inputs.items():
-        value = given.get(name, [] if item.many else None)
-        inputs[name] = [str(v) for v in value] if isinstance(value, list) else value and str(value)
-    params = {name: given.get(name, param.default) for name, param in described.params.items()}
+    inputs, params = make_arguments(described, given)
     outputs = {}
     for name, output in described.outputs.items():
         if output.path:

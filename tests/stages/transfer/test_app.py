@@ -1,7 +1,6 @@
 """The stage as its users run it: landmarks and angiograms in one dataset, from files to report."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stages.transfer.tables import read_rows
-from tests.conftest import REPOSITORY
+from tests.stages.calls import brainstages
 from tests.stages.transfer.phantoms import write_dataset
 
 pytestmark = pytest.mark.slow
@@ -63,14 +62,3 @@ def test_from_images_to_the_report(tmp_path: Path, heads):
     checked = subprocess.run([validator, root, "--format", "json"], capture_output=True, text=True)
     found = json.loads(checked.stdout)["issues"]["issues"]
     assert [issue for issue in found if issue["severity"] == "error"] == []
-
-
-def brainstages(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "bids_app", *map(str, arguments)],
-        cwd=REPOSITORY,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=560,
-    )

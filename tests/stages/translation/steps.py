@@ -12,6 +12,7 @@ from torch import nn
 
 import specs
 from specs.schema import Output
+from tests.stages.calls import make_arguments
 
 SPEC = specs.load("translation")
 SHAPE = (20, 24, 20)
@@ -27,13 +28,7 @@ def call(
     Inputs that are not given are absent, parameters have their default.
     """
     described = SPEC.steps[step]
-    unknown = given.keys() - {*described.inputs, *described.params}
-    assert not unknown, f"not of step {step}: {unknown}"
-    inputs = {}
-    for name, item in described.inputs.items():
-        value = given.get(name, [] if item.many and item.source != "option" else None)
-        inputs[name] = [str(v) for v in value] if isinstance(value, list) else value and str(value)
-    params = {name: given.get(name, param.default) for name, param in described.params.items()}
+    inputs, params = make_arguments(described, given)
     for name in described.over:  # a job gets one of the values
         if name in params and isinstance(params[name], list):
             params[name] = params[name][0]

@@ -1,7 +1,6 @@
 """The stage as its users run it, from preprocessed images to reports."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -10,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from stages.translation.tables import read_rows
-from tests.conftest import REPOSITORY, write_dataset
+from tests.conftest import write_dataset
+from tests.stages.calls import brainstages
 from tests.stages.translation import steps
 
 pytestmark = pytest.mark.slow
@@ -38,19 +38,11 @@ def write_datasets(root: Path) -> Path:
 def test_from_preprocessed_images_to_explanations(tmp_path: Path):
     raw = write_datasets(tmp_path)
     steps.write_judge(tmp_path / "judge", seen=["sub-elsewhere"])
-    command = [
-        *(sys.executable, "-m", "bids_app", raw, tmp_path / "out", "participant", "group"),
+    done = brainstages(
+        *(raw, tmp_path / "out", "participant", "group"),
         *("--stages", "translation", "--preset", "tiny", "--translation-epochs", "1"),
         *("--translation-decay-epochs", "0", "--weights", f"judges={tmp_path / 'judge'}"),
         *("-w", tmp_path / "work", "--skip-bids-validation"),
-    ]
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=REPOSITORY,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=560,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     root = tmp_path / "out" / "brainstages-translation"
