@@ -27,7 +27,9 @@ ARG PIP_FIND_LINKS=""
 RUN sh install.sh "${STAGE}" ${TORCH_VARIANT} \
     && sed -n 's/^version = //p' setup.cfg > /version
 COPY stages stages
-RUN mkdir -p /opt/brainstages/stages \
+# Nothing is installed from here on.
+RUN /opt/venv/bin/python -m pip uninstall --quiet --yes setuptools pip \
+    && mkdir -p /opt/brainstages/stages \
     && cp -r specs /opt/brainstages \
     && cp -r stages/*.py "stages/${STAGE}" /opt/brainstages/stages
 

@@ -46,5 +46,8 @@ if grep -q '^torch' /tmp/requirements.txt; then
 fi
 pip install --no-cache-dir -c constraints.txt -r /tmp/requirements.txt
 rm /tmp/requirements.txt
-# The libraries' own tests are a seventh of what was installed, and no run needs them.
-find /opt/venv -type d -name tests -prune -exec rm -rf {} +
+# The libraries' own tests are a seventh of what was installed, and no run needs them; nor what
+# onnxruntime brings along for making models.
+find /opt/venv -type d \( -name tests -o -path '*/onnxruntime/tools' -o \
+    -path '*/onnxruntime/quantization' -o -path '*/onnxruntime/transformers' \) -prune \
+    -exec rm -rf {} +

@@ -6,5 +6,5 @@ them: ``fsl-anat`` the images in native space, ``mni-gm`` the template-space ima
 cut out, ``coronal`` the slice in standard posture.
 
 Assumes adult T1-weighted heads; the brain extraction also takes other contrasts. The template is
-the ICBM152 2009a nonlinear symmetric one that nilearn ships (Fonov et al. 2011, NeuroImage 54).
+the ICBM152 2009a nonlinear symmetric one in ``atlas`` (Fonov et al. 2011, NeuroImage 54).
 """

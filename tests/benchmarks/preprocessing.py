@@ -234,10 +234,7 @@ def ants_recipe(image: Path, mask: Path, folder: Path) -> None:
 
     from stages.preprocessing import template
 
-    folder_of_template = template.locate()
-    fixed = ants.image_read(
-        str(folder_of_template / "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz")
-    )
+    fixed = ants.image_read(str(template.T1W))
     head, brain = ants.image_read(str(image)), ants.image_read(str(mask))
     corrected = ants.n4_bias_field_correction(head)
     stripped = corrected * brain
