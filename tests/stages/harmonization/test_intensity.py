@@ -29,7 +29,7 @@ def test_whitestripe_centres_on_white_matter():
 
 
 @given(st.floats(0.2, 30), st.floats(-500, 500))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_gain_and_shift_of_the_scanner_vanish(gain, shift):
     plan = {"method": "nyul", "landmarks": intensity.fit_nyul([intensity.find_landmarks(brain())])}
     for method in ("zscore", "whitestripe", "nyul"):

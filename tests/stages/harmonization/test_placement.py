@@ -30,7 +30,7 @@ def test_zero_background_is_pasted_at_the_first_corner():
 
 
 @given(SIZES, SIZES)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_crop_pad_agrees_with_a_naive_loop(shape, target):
     data = noise(shape)
     out = pl.place(data, pl.place_centred(shape, target))
@@ -42,7 +42,7 @@ def test_crop_pad_agrees_with_a_naive_loop(shape, target):
 
 
 @given(SIZES, SIZES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_copying_and_multiplying_agree(shape, target):
     data = noise(shape)
     axes = pl.place_centred(shape, target)

@@ -13,7 +13,7 @@ from stages.harmonization import splits
 PERSON = st.tuples(st.sampled_from("FM"), st.sampled_from(["in", "out"]), st.sampled_from("ab"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(PERSON, min_size=1, max_size=120), st.integers(1, 10), st.integers(0, 99))
 def test_dealing_spreads_the_first_stratum_to_within_one_person(people, parts, seed):
     dealt = splits.deal(people, [0.0] * len(people), parts, np.random.default_rng(seed))
