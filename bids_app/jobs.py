@@ -21,6 +21,9 @@ from specs.job import Job
 
 logger = log.logger
 NO_ROOM = 2**16  # bytes left on a disk that is called full
+# A scheduler that kills a node for one job takes along those that share the node and those that
+# wait for it. They are submitted again, so often: each time the job that was at fault is settled.
+ROUNDS = 5
 
 
 def run_jobs(
@@ -121,24 +124,35 @@ def _run_workflow(
         stop_on_first_crash=config.stop_on_first_crash,
     )
     needs = workflow.find_needs(pending)
-    batches = workflow.cut_batches(
-        pending,
-        nprocs=config.nprocs,
-        omp_nthreads=config.omp_nthreads,
-        is_cluster=hpc.is_cluster(config.plugin),
-    )
     if config.write_graph:
         files.write_text(show.graph(pending, needs), this.dir / "graph.dot", root=config.out_dir)
-    graph = workflow.build_workflow(batches, needs, context, config, this.scratch)
     stopped = ""
+    left, submitted = list(pending), 0
     with Monitor(pending, folder) as monitor:
-        try:
-            workflow.run_workflow(graph, config, this.dir)
-        except RuntimeError as error:
-            # Jobs that failed have said so themselves; this is about what could not go on.
-            stopped = _reason(error, this.scratch)
-            logger.warning("stopped early: %s", stopped)
-        finally:
-            workflow.kill_workers()
-        workflow.settle_killed(batches, context, stopped)
+        for _ in range(ROUNDS if hpc.is_cluster(config.plugin) else 1):
+            batches = workflow.cut_batches(
+                left,
+                nprocs=config.nprocs,
+                omp_nthreads=config.omp_nthreads,
+                is_cluster=hpc.is_cluster(config.plugin),
+                first=submitted,
+            )
+            submitted += len(batches)
+            graph = workflow.build_workflow(batches, needs, context, config, this.scratch)
+            stopped = ""
+            try:
+                workflow.run_workflow(graph, config, this.dir)
+            except RuntimeError as error:
+                # Jobs that failed have said so themselves; this is about what could not go on.
+                stopped = _reason(error, this.scratch)
+                logger.warning("stopped early: %s", stopped)
+            finally:
+                workflow.kill_workers()
+            killed = workflow.settle_killed(batches, context, stopped)
+            left = workflow.not_ended(left, context)
+            if not (killed and left) or config.stop_on_first_crash:
+                break
+            logger.warning(
+                "%d jobs are submitted again: what was before them was killed", len(left)
+            )
     return monitor.states, stopped

@@ -39,7 +39,12 @@ class Batch:
 
 
 def cut_batches(
-    jobs: Sequence[Job], *, nprocs: int, omp_nthreads: int, is_cluster: bool = False
+    jobs: Sequence[Job],
+    *,
+    nprocs: int,
+    omp_nthreads: int,
+    is_cluster: bool = False,
+    first: int = 0,
 ) -> list[Batch]:
     """Gather jobs of one step into batches of about a minute, enough to keep all cores busy.
 
@@ -51,12 +56,14 @@ def cut_batches(
         Cores in all.
     omp_nthreads
         Threads per job; 0 spreads the cores over the jobs that can run side by side.
+    first
+        Number of the first batch; batches of one run must not share a name.
     """
     batch_minutes = CLUSTER_BATCH_MINUTES if is_cluster else BATCH_MINUTES
     steps: dict[tuple[str, str], list[Job]] = {}
     for job in jobs:
         steps.setdefault((job.stage, job.step), []).append(job)
-    batches = []
+    batches: list[Batch] = []
     for (stage, name), group in steps.items():
         step = specs.load(stage).steps[name]
         fair = step.resources.cpus if is_cluster else nprocs // len(group)
@@ -64,9 +71,10 @@ def cut_batches(
         side_by_side = 1 if is_cluster else max(1, nprocs // threads)
         by_time = max(1, int(batch_minutes / max(step.resources.minutes, 1e-3)))
         size = min(by_time, -(-len(group) // side_by_side))
-        for number, start in enumerate(range(0, len(group), size)):
+        for start in range(0, len(group), size):
             chosen = tuple(group[start : start + size])
-            batches.append(Batch(f"{stage}_{name}_{number:05d}", step, chosen, threads))
+            label = f"{stage}_{name}_{first + len(batches):05d}"
+            batches.append(Batch(label, step, chosen, threads))
     return batches
 
 
@@ -103,7 +111,8 @@ def build_workflow(
     nodes = {}
     for batch in batches:
         own = {job.id: needs[job.id] for job in batch.jobs}
-        before = sorted({holder[id] for ids in own.values() for id in ids} - {batch.name})
+        makers = {id for ids in own.values() for id in ids}
+        before = sorted({holder[id] for id in makers if id in holder} - {batch.name})
         node = nodes[batch.name] = Node(
             stage_interface(batch.jobs, own, context, threads=batch.threads, waits_for=len(before)),
             name=batch.name,
@@ -210,9 +219,9 @@ def _run_on_cluster(workflow: "Workflow", config: Config, record: Path) -> None:
         def _submit_batchtask(self, scriptfile: str, node: Any) -> Any:
             try:
                 job_id = super()._submit_batchtask(scriptfile, node)
-            except (AttributeError, IndexError) as error:  # it looked for a number in no answer
+            except (AttributeError, IndexError):  # it looked for a number in no answer
                 refusal = hpc.refusal(config.plugin, node.plugin_args, scriptfile)
-                raise RuntimeError(refusal) from error
+                raise RuntimeError(refusal) from None  # the reason is looked for in the cause
             with open(record, "a", encoding="utf-8") as stream:
                 stream.write(f"{job_id}\t{node.name}\n")
             return job_id
@@ -233,11 +242,12 @@ def _run_on_cluster(workflow: "Workflow", config: Config, record: Path) -> None:
         raise
 
 
-def settle_killed(batches: Sequence[Batch], context: Context, stopped: str) -> None:
-    """Say of jobs that started and never ended, with their node, why that may be.
+def settle_killed(batches: Sequence[Batch], context: Context, stopped: str) -> int:
+    """Say of jobs that started and never ended, with their node, why that may be; count them.
 
     ``stopped`` is what stopped the workflow, if that is known.
     """
+    killed = 0
     for batch in batches:
         for job in batch.jobs:
             if (
@@ -256,6 +266,13 @@ def settle_killed(batches: Sequence[Batch], context: Context, stopped: str) -> N
                 "log": said[-4000:],
             }
             write_state(job.id, context.states, state=FAILED, error=error)
+            killed += 1
+    return killed
+
+
+def not_ended(jobs: Sequence[Job], context: Context) -> list[Job]:
+    """List the jobs that nothing is known of, since no process got to them."""
+    return [job for job in jobs if not read_state(job.id, context.states)["state"]]
 
 
 def _scheduler_log(context: Context, batch: Batch) -> Path:

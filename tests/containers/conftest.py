@@ -49,7 +49,7 @@ def sif_folder(toy_images: dict[str, str], tmp_path_factory: pytest.TempPathFact
     """A folder with one SIF per toy stage, readable by every user."""
     folder = tmp_path_factory.mktemp("images")
     for name, image in toy_images.items():
-        build_sif(image, folder / f"brainstages-{name}.sif")
+        build_sif(f"docker-daemon:{image}", folder / f"brainstages-{name}.sif")
     return folder
 
 

@@ -72,16 +72,17 @@ def build(context: Path, tag: str, *options: str) -> str:
     return tag
 
 
-def build_sif(image: str, path: Path, *options: str) -> Path:
-    """Turn an image of the docker engine into a SIF."""
+def build_sif(source: str, path: Path, *options: str) -> Path:
+    """Build a SIF from an image (``docker-daemon:NAME``) or from a definition file."""
     root = ["--fakeroot"] if os.getuid() == 0 else []
     done = subprocess.run(
         [
             *("apptainer", "build", *root, "--force", *options),
             *("--mksquashfs-args", "-comp zstd -Xcompression-level 3"),
-            str(path),
-            f"docker-daemon:{image}",
+            *(str(path), source),
         ],
+        cwd=REPOSITORY,
+        env={**os.environ, "APPTAINERENV_PIP_FIND_LINKS": FIND_LINKS},
         capture_output=True,
         text=True,
         check=False,

@@ -114,9 +114,7 @@ def test_a_stranger_without_network_gets_the_same_bytes(app_image, demo, plain, 
     compare(out, plain)
     owners = {(path.stat().st_uid, path.stat().st_gid) for path in out.rglob("*")}
     assert owners == {(STRANGER, STRANGER)}
-    path = out / "brainstages-preprocessing/dataset_description.json"
-    container = json.loads(path.read_text())["GeneratedBy"][0]["Container"]
-    assert container == {"Type": "docker", "Tag": app_image}
+    assert container_of(out) == {"Type": "docker", "Tag": app_image}
 
 
 @needs_root
@@ -135,33 +133,55 @@ def test_a_real_head_gives_the_same_bytes(app_image, open_folder):
     compare(open_folder / "ixi-docker", run_here(raw, open_folder / "ixi-plain", ARGUMENTS))
 
 
+def run_in_apptainer(sif: Path, raw: Path, out: Path, arguments: Sequence[str], user: str) -> None:
+    """Run a SIF in nothing but what is bound, as this user or as one of the system's."""
+    work = out.with_name(f"{out.name}-work")
+    for folder in (out, work):
+        folder.mkdir()
+        shutil.chown(folder, user)
+    change = [] if user == pwd.getpwuid(os.getuid()).pw_name else ["runuser", "-u", user, "--"]
+    options = ["--no-privs"] if user == "root" else []
+    binds = [f"--bind={raw}:{raw}:ro", f"--bind={out}", f"--bind={work}"]
+    kernels = {f"APPTAINERENV_{k}": os.environ[k] for k in KERNELS if k in os.environ}
+    command = [*change, "apptainer", "run", "--cleanenv", "--containall", *options, *binds, sif]
+    done = subprocess.run(
+        [str(part) for part in (*command, raw, out, *arguments, "-w", work)],
+        cwd=out.parent,
+        env={**os.environ, **kernels},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{user}: {done.stderr}"
+
+
+def container_of(out: Path) -> dict[str, str]:
+    """Read what a dataset says about the container that made it."""
+    path = out / "brainstages-preprocessing/dataset_description.json"
+    container: dict[str, str] = json.loads(path.read_text())["GeneratedBy"][0]["Container"]
+    return container
+
+
 @needs_apptainer
 def test_apptainer_gives_the_same_bytes_to_root_and_to_a_user(app_image, demo, plain, open_folder):
-    sif = build_sif(app_image, open_folder / "brainstages.sif")
-    kernels = {f"APPTAINERENV_{k}": os.environ[k] for k in KERNELS if k in os.environ}
-    users = {"root": ["--no-privs"]} if os.getuid() == 0 else {"me": []}
-    if os.getuid() == 0 and "tester" in (user.pw_name for user in pwd.getpwall()):
-        users["tester"] = []
-    for user, options in users.items():
+    sif = build_sif(f"docker-daemon:{app_image}", open_folder / "brainstages.sif")
+    me = pwd.getpwuid(os.getuid()).pw_name
+    others = {"tester"} & {user.pw_name for user in pwd.getpwall()} if me == "root" else set()
+    for user in (me, *others):
         out = open_folder / f"apptainer-{user}"
-        work = open_folder / f"apptainer-{user}-work"
-        for folder in (out, work):
-            folder.mkdir()
-            if user == "tester":
-                shutil.chown(folder, user)
-        change = ["runuser", "-u", user, "--"] if user == "tester" else []
-        binds = [f"--bind={demo}:{demo}:ro", f"--bind={out}", f"--bind={work}"]
-        done = subprocess.run(
-            [*change, "apptainer", "run", "--cleanenv", "--containall", *options, *binds, str(sif),
-             str(demo), str(out), *DEMO, "-w", str(work)],
-            capture_output=True, text=True, check=False, cwd=open_folder,
-            env={**os.environ, **kernels},
-        )  # fmt: skip
-        assert done.returncode == 0, f"{user}: {done.stderr}"
+        run_in_apptainer(sif, demo, out, DEMO, user)
         compare(out, plain)
-        path = out / "brainstages-preprocessing/dataset_description.json"
-        container = json.loads(path.read_text())["GeneratedBy"][0]["Container"]
-        assert container == {"Type": "singularity", "Tag": app_image}
+        assert container_of(out) == {"Type": "singularity", "Tag": app_image}
+
+
+@needs_apptainer
+@pytest.mark.slow
+def test_the_definition_file_alone_gives_the_same_app(app_image, demo, plain, open_folder):
+    sif = build_sif("singularity.def", open_folder / "alone.sif")  # its %test runs here
+    out = open_folder / "alone"
+    run_in_apptainer(sif, demo, out, DEMO, pwd.getpwuid(os.getuid()).pw_name)
+    compare(out, plain)
+    assert container_of(out) == {"Type": "singularity", "Tag": app_image}
 
 
 def test_the_image_says_what_it_is(app_image):

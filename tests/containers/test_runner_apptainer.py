@@ -115,7 +115,7 @@ def test_an_image_for_another_processor(raw, tmp_path, brainstages):
     build(empty, "elsewhere/empty:1", "--platform", "linux/s390x")
     for stage in ("alpha", "beta"):
         sif = tmp_path / f"brainstages-{stage}.sif"
-        build_sif("elsewhere/empty:1", sif, "--arch", "s390x")
+        build_sif("docker-daemon:elsewhere/empty:1", sif, "--arch", "s390x")
     done = brainstages(raw, tmp_path / "out", "participant", "--runner", "apptainer",
                        "--images", tmp_path)  # fmt: skip
     assert done.returncode == Exit.MISSING_FILE

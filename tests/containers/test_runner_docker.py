@@ -28,9 +28,9 @@ def results(root: Path) -> dict[str, str]:
     return {name: sum for name, sum in checksums(root).items() if not name.endswith(".json")}
 
 
-def write_huge_image(raw: Path) -> Path:
-    """Give sub-02 an image that takes more than a gigabyte to work with."""
-    path = raw / "sub-02/anat/sub-02_T1w.nii.gz"
+def write_huge_image(raw: Path, sub: str = "sub-02") -> Path:
+    """Give a participant an image that takes more than a gigabyte to work with."""
+    path = raw / sub / "anat" / f"{sub}_T1w.nii.gz"
     image = nib.Nifti1Image(np.zeros((700, 700, 700), dtype=np.uint8), np.eye(4))
     image.header.set_xyzt_units("mm", "sec")
     image.to_filename(path)

@@ -95,10 +95,21 @@ def test_a_job_over_its_memory_is_passing_and_only_it_runs_again(raw, tmp_path, 
     assert counts(out) == (2, 2, 0)
 
 
+def test_what_shares_a_node_with_a_killed_job_is_finished_all_the_same(raw, tmp_path, slurm):
+    """Both participants' jobs are one submission; the scheduler kills it at the first."""
+    out = tmp_path / "out"
+    write_huge_image(raw, "sub-01")
+    done = slurm(raw, out, "participant", "--stages", "alpha")
+    assert done.returncode == Exit.TEMPORARY
+    assert "jobs are submitted again" in done.stderr
+    assert status_of(out)["participants"] == {"01": "failed", "02": "done"}
+    assert len(recorded(out)) > 2
+
+
 @pytest.mark.slow
 def test_a_job_over_its_time_is_passing(raw, tmp_path, slurm):
     file = plugin_file(tmp_path, "--time=1")
-    done = slurm(raw, tmp_path / "out", "participant", "--stages", "alpha", "--use-plugin", file,
+    done = slurm(raw, tmp_path / "out", "participant", "--stages", "alpha", "--participant-label", "01", "--use-plugin", file,
                  "--alpha-behaviour", "sleep")  # fmt: skip
     assert done.returncode == Exit.TEMPORARY
     assert "ran out of the time that the scheduler gave it; run again" in done.stderr
