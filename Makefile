@@ -2,13 +2,14 @@
 # make test   set up, run the tests
 # make containers   the tests that need real container engines
 # make check  lint, types, spelling
+# make bench  every speed claim beside its peers; NAMES="ridge index" for some (docs/benchmarks.md)
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 # One thread per process: the tests and the runs share the cores between processes.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test containers check clean
+.PHONY: demo test containers check bench clean
 
 .venv/ready: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -36,6 +37,11 @@ check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/codespell
+
+# The peers are installed here alone; nothing else should run on the machine meanwhile.
+bench: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m tests.benchmarks $(NAMES)
 
 clean:
 	rm -rf .venv $(DEMO)

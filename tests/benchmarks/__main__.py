@@ -30,6 +30,9 @@ class Benchmark:
 
 BENCHMARKS = {
     "spine": Benchmark("spine"),
+    "startup": Benchmark("startup"),
+    "index": Benchmark("index"),
+    "brain-extraction": Benchmark("brain_extraction"),
     "preprocessing": Benchmark("preprocessing", ("--ants",)),
     "harmonization": Benchmark("harmonization_speed"),
     "audit": Benchmark("harmonization_audit"),
@@ -45,6 +48,7 @@ BENCHMARKS = {
     "booster": Benchmark("transfer_booster"),
     "generation": Benchmark("generation_speed"),
     "report": Benchmark("report"),
+    "growth": Benchmark("growth"),
     "scale": Benchmark("scale"),
     "containers": Benchmark("containers"),
 }

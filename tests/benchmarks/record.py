@@ -1,13 +1,61 @@
-"""What every benchmark writes down: the rows, the machine, the versions."""
+"""What benchmarks share: pairs of timings, how cost grows, what is written down."""
 
 import json
 import os
 import platform
 import re
-from collections.abc import Mapping, Sequence
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+
+def time_in_turns(
+    actions: Mapping[str, Callable[[], object]], rounds: int = 5
+) -> list[dict[str, Any]]:
+    """Time actions in turns; what disturbs the machine meets all of them alike.
+
+    Parameters
+    ----------
+    actions
+        What is timed under its name; ours first, then its peers.
+    rounds
+        How often each is run.
+
+    Returns
+    -------
+    list of dict
+        A row per action: ``seconds``, the median; for a peer also ``ratio``, the median over rounds
+        of its time over ours in the same round, and ``spread``, the least and the largest of them.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in actions}
+    for _ in range(rounds):
+        for name, action in actions.items():
+            started = time.perf_counter()
+            action()
+            seconds[name].append(time.perf_counter() - started)
+    first, *peers = actions
+    rows: list[dict[str, Any]] = [{"what": first, "seconds": statistics.median(seconds[first])}]
+    for name in peers:
+        ratios = [theirs / ours for theirs, ours in zip(seconds[name], seconds[first], strict=True)]
+        rows.append(
+            {
+                "what": name,
+                "seconds": statistics.median(seconds[name]),
+                "ratio": statistics.median(ratios),
+                "spread": f"{min(ratios):.3g} to {max(ratios):.3g}",
+            }
+        )
+    return rows
+
+
+def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
+    """Fit cost = a x size^b by least squares of the logarithms; return b."""
+    return float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])
 
 
 def save(name: str, rows: Sequence[Mapping[str, Any]], packages: Sequence[str], out: Path) -> None:

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import specs
 from bids_app import files
+from tests.benchmarks.index import toy_checkout
 from tests.benchmarks.record import save
-from tests.benchmarks.spine import _toy_checkout
 from tests.conftest import REPOSITORY, write_image
 
 NOTHING = '"""Do nothing."""\n\n\ndef run(*, image, note, seed):\n    open(note, "w").close()\n'
@@ -106,7 +106,7 @@ def _plan(data: Path, root: Path, count: int) -> list[dict]:
 
 
 def _execute(data: Path, root: Path, count: int) -> list[dict]:
-    checkout = _toy_checkout(root / "checkout")
+    checkout = toy_checkout(root / "checkout")
     (checkout / "specs" / "alpha.yaml").write_text(SPEC)
     (checkout / "stages" / "alpha" / "add.py").write_text(NOTHING)
     (checkout / "specs" / "beta.yaml").unlink()

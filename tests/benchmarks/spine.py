@@ -1,7 +1,7 @@
 """The spine's own cost: start-up, indexing and planning, a no-op re-run, the cost per job.
 
 Claims: ``--help`` ≤ 0.6 s; one participant of a 1,000-participant, 12,000-file dataset indexed and
-planned in ≤ 1.5 s, all of them in ≤ 6 s (beside pybids on the same files); a run with 1,000
+planned in ≤ 1.5 s, all of them in ≤ 6 s (``index`` has the peers); a run with 1,000
 finished jobs ≤ 10 s; ≤ 0.2 s per job beyond the step itself (beside plain Nipype MultiProc on nodes
 that do nothing). The toy stages stand in for the science.
 
@@ -11,16 +11,13 @@ that do nothing). The toy stages stand in for the science.
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
-
+from tests.benchmarks.index import dry_run, run_app, toy_checkout, write_dataset
 from tests.benchmarks.record import save
 
 REPOSITORY = Path(__file__).parents[2]
@@ -48,13 +45,13 @@ def main() -> None:
     out = parser.parse_args().out.resolve()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        checkout, data = _toy_checkout(root / "checkout"), _dataset(root / "data")
+        checkout, data = toy_checkout(root / "checkout"), write_dataset(root / "data", PARTICIPANTS)
         rows = [
-            _row("--help", "s", 0.6, lambda: _app(REPOSITORY, "--help"), repeats=5),
-            _row("plan one of 1,000", "s", 1.5, lambda: _dry(checkout, data, "0007"), repeats=5),
-            _row("plan all 1,000", "s", 6.0, lambda: _dry(checkout, data), repeats=3),
-            _row("pybids, one of 1,000, no metadata", "s", None, lambda: _pybids(data, "0007")),
-            _row("pybids, all, no metadata", "s", None, lambda: _pybids(data, "")),
+            _row("--help", "s", 0.6, lambda: run_app(REPOSITORY, "--help"), repeats=5),
+            _row(
+                "plan one of 1,000", "s", 1.5, lambda: dry_run(checkout, data, "00007"), repeats=5
+            ),
+            _row("plan all 1,000", "s", 6.0, lambda: dry_run(checkout, data), repeats=3),
             *_jobs(checkout, data, root),
         ]
     save("spine", rows, ["nipype", "pybids", "brainstages"], out)
@@ -64,11 +61,11 @@ def _jobs(checkout: Path, data: Path, root: Path) -> list[dict]:
     """Run 1,000 jobs that add a number to a tiny image, then again with nothing to do."""
     options = ["--skip-bids-validation", "--no-validate-outputs", "-w", str(root / "work")]
     command = [str(data), str(root / "out"), "participant", "--stages", "alpha", *options]
-    first = _seconds(lambda: _app(checkout, *command))
+    first = _seconds(lambda: run_app(checkout, *command))
     status = max((root / "out" / "logs").glob("run-*/status.json"))
     jobs = json.loads(status.read_text())["jobs"]
     assert jobs["done"] == 2 * PARTICIPANTS, jobs
-    again = _seconds(lambda: _app(checkout, *command))
+    again = _seconds(lambda: run_app(checkout, *command))
     status = max((root / "out" / "logs").glob("run-*/status.json"), key=lambda p: p.stat().st_mtime)
     assert json.loads(status.read_text())["jobs"]["skipped"] == 2 * PARTICIPANTS
     records = (root / "out" / "brainstages-alpha" / "logs" / "jobs").glob("*.json")
@@ -102,28 +99,6 @@ def _plain_nipype(root: Path) -> None:
     subprocess.run([sys.executable, script], check=True, capture_output=True, env=environment)
 
 
-def _pybids(data: Path, label: str) -> None:
-    ignore = f", ignore=[re.compile('sub-(?!{label})')]" if label else ""
-    code = (
-        "import re; from bids import BIDSLayout, BIDSLayoutIndexer;"
-        f"i = BIDSLayoutIndexer(validate=False, index_metadata=False{ignore});"
-        f"print(len(BIDSLayout({str(data)!r}, indexer=i).files))"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-
-
-def _dry(checkout: Path, data: Path, *labels: str) -> None:
-    chosen = ["--participant-label", *labels] if labels else []
-    _app(checkout, str(data), str(data.parent / "none"), "participant", "--dry-run", *chosen)
-
-
-def _app(checkout: Path, *arguments: str) -> None:
-    command = [sys.executable, "-m", "bids_app", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-
-
 def _row(what, unit, asked, action, *, repeats=1) -> dict:
     """Measure the median wall time of an action, in seconds."""
     times = sorted(_seconds(action) for _ in range(repeats))
@@ -135,38 +110,6 @@ def _seconds(action) -> float:
     started = time.perf_counter()
     action()
     return time.perf_counter() - started
-
-
-def _toy_checkout(root: Path) -> Path:
-    for name in ("bids_app", "specs", "stages"):
-        ignore = shutil.ignore_patterns("*.yaml", "recipes", *_stages())
-        shutil.copytree(REPOSITORY / name, root / name, ignore=ignore)
-    shutil.copytree(REPOSITORY / "tests" / "toy", root, dirs_exist_ok=True)
-    return root
-
-
-def _stages() -> list[str]:
-    return [p.name for p in (REPOSITORY / "stages").iterdir() if (p / "__init__.py").exists()]
-
-
-def _dataset(root: Path) -> Path:
-    """Write 1,000 participants with 12 files each; one image each is real."""
-    root.mkdir()
-    (root / "dataset_description.json").write_text('{"Name": "big", "BIDSVersion": "1.10.0"}')
-    image = root.parent / "image.nii.gz"
-    nib.Nifti1Image(np.ones((4, 4, 4), np.float32), np.eye(4)).to_filename(image)
-    for number in range(PARTICIPANTS):
-        label = f"sub-{number:04d}"
-        anat, func = root / label / "anat", root / label / "func"
-        anat.mkdir(parents=True)
-        func.mkdir()
-        shutil.copy(image, anat / f"{label}_T1w.nii.gz")
-        for name in ("T1w.json", "T2w.nii.gz", "T2w.json", "FLAIR.nii.gz", "FLAIR.json"):
-            (anat / f"{label}_{name}").touch()
-        for run in (1, 2):
-            for name in ("bold.nii.gz", "bold.json", "events.tsv"):
-                (func / f"{label}_task-rest_run-{run}_{name}").touch()
-    return root
 
 
 if __name__ == "__main__":

@@ -1,0 +1,50 @@
+"""Claim: ``--help``, ``--version`` and a dry run of one participant take at most 0.6 s each.
+
+Beside the parsers of fMRIPrep and MRIQC where a Python that has them is named; they need not be
+installed with ours. Processes in turns, with warm disk caches.
+
+    python -m tests.benchmarks.startup [--peers PYTHON] [--rounds 5] [--out DIR]
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.benchmarks.index import dry_run, run_app, toy_checkout, write_dataset
+from tests.benchmarks.record import save, time_in_turns
+from tests.conftest import REPOSITORY
+
+PEERS = {"fMRIPrep": "fmriprep.cli.run", "MRIQC": "mriqc.cli.run"}
+
+
+def main() -> None:
+    """Time all and write ``startup.json``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peers", help="a Python in which fmriprep and mriqc are installed")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks"))
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        checkout, data = toy_checkout(root / "checkout"), write_dataset(root / "data", 1)
+        actions = {
+            "brainstages --help": lambda: run_app(REPOSITORY, "--help"),
+            "brainstages --version": lambda: run_app(REPOSITORY, "--version"),
+            "brainstages, dry run of one participant": lambda: dry_run(checkout, data),
+        }
+        if given.peers:
+            for name, module in PEERS.items():
+                command = [given.peers, "-W", "ignore", "-m", module, "--help"]
+                actions[f"{name} --help"] = lambda command=command: subprocess.run(
+                    command, check=True, capture_output=True
+                )
+        else:
+            print("no --peers: fMRIPrep and MRIQC are left out")
+        rows = time_in_turns(actions, given.rounds)
+    save("startup", rows, ["brainstages"], given.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
