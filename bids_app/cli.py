@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import specs
 from bids_app import __version__, hpc, machine
@@ -23,17 +23,11 @@ from bids_app.config import (
     read_recipe,
 )
 from bids_app.errors import AppError, Exit
+from bids_app.terminal_help import Parser
 from specs import Spec, read_yaml
 from specs.schema import LEVELS, Param
 
 RUNNERS = ("inprocess", "subprocess", "docker", "apptainer")
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse that raises instead of leaving with exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        raise AppError(Exit.USAGE, f"{message}; see brainstages --help")
 
 
 def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Config:
@@ -75,22 +69,19 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Confi
     return config
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Build the parser; each option is left out of the result unless it was given."""
-    parser = _Parser(
+    parser = Parser(
         prog="brainstages",
         description="From a BIDS dataset of brain scans to derivatives, models and reports.",
         epilog="`brainstages describe STAGE` tells what a stage reads, writes and can be told.",
         argument_default=argparse.SUPPRESS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     add = parser.add_argument
     add("bids_dir", type=_path, help="root of a BIDS dataset")
     add("out_dir", type=_path, help="where derivatives go, one folder per stage")
     add("levels", nargs="+", metavar="{participant,group}", help="analysis level(s), in order")
-    add("--version", action="version", version=f"brainstages {__version__}")
-    add("--bids-exec-spec", action="store_true", help="print the Boutiques descriptor and stop")
 
     add = parser.add_argument_group("what to run").add_argument
     add("--stages", nargs="+", metavar="NAME", help="default: all whose inputs exist")
@@ -114,7 +105,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--bids-filter-file",
         type=_path,
         metavar="FILE",
-        help='JSON: query name → entities (null: absent, "*": any), as in fMRIPrep',
+        help="JSON with queries, as in fMRIPrep",
     )
     add(
         "-d",
@@ -122,14 +113,14 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         action="extend",
         metavar="NAME=PATH",
-        help="other derivative datasets, such as fmriprep=/data/fmriprep",
+        help="other datasets: fmriprep=/data/fmriprep, say",
     )
     add(
         "--weights",
         nargs="+",
         action="extend",
         metavar="NAME=PATH",
-        help="files that steps take from you, such as trained weights",
+        help="files that steps take from you",
     )
     add("--recipe", metavar="NAME", help="settings that repeat a published study")
     add("--preset", metavar="NAME", help="settings by size: tiny, demo, paper")
@@ -142,36 +133,40 @@ def build_parser() -> argparse.ArgumentParser:
         type=_count,
         dest="nprocs",
         metavar="N",
-        help="cores in all (default: what affinity, cgroup or SLURM give)",
+        help="cores in all (default: what we are given)",
     )
     add(
         *_spell("omp-nthreads"),
         type=_count,
         dest="omp_nthreads",
         metavar="N",
-        help="threads per job (default: spread over the jobs that run side by side)",
+        help="threads per job (default: cores by jobs)",
     )
     add(
         *_spell("mem", "mem-mb"),
         type=_memory,
         dest="memory_gb",
         metavar="AMOUNT",
-        help="memory in all; bare number: MB; suffixes K M G T (default: what there is)",
+        help="memory in all, in MB or as 8G (default: all)",
     )
     add(*_spell("mem-gb"), type=float, dest="memory_gb", metavar="GB", help="the same in GB")
-    add("--runner", choices=RUNNERS, help="how stage processes start (default: subprocess)")
+    add(
+        "--runner",
+        choices=RUNNERS,
+        metavar="NAME",
+        help="how stages start: inprocess, subprocess (default), docker, apptainer",
+    )
     add(
         "--images",
         metavar="WHERE",
-        help="runner docker: a registry's prefix (default: images of this machine);"
-        " runner apptainer: the folder with the .sif files (default: the current one)",
+        help="docker: a registry's prefix; apptainer: folder with .sif files (default: here)",
     )
     add(
         *_spell("n-gpus"),
         type=_count_or_none,
         dest="n_gpus",
         metavar="N",
-        help="GPUs a job may use; 0: compute without (default: as many as the steps ask for)",
+        help="GPUs a job may use, at most; 0: none",
     )
     add("--plugin", metavar="NAME", help="Nipype plugin (default: MultiProc)")
     add(
@@ -182,15 +177,25 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="YAML with plugin and plugin_args",
     )
-    add("-w", "--work-dir", type=_path, help="scratch folder (default: $TMPDIR/work or ./work)")
+    add(
+        "-w",
+        "--work-dir",
+        type=_path,
+        metavar="DIR",
+        help="scratch (default: $TMPDIR/work or ./work)",
+    )
     add("--clean-workdir", action="store_true", help="empty the scratch folder first")
-    add("--rm-workdir-on-success", action="store_true", help="remove it if all went well")
+    add(
+        "--rm-workdir-on-success",
+        action="store_true",
+        help="remove the scratch folder if all went well",
+    )
     add("--stop-on-first-crash", action="store_true", help="do not go on after a failed job")
     add(*_spell("skip-bids-validation"), action="store_true", help="trust the input")
     add(
         "--validate-outputs",
         action=argparse.BooleanOptionalAction,
-        help="check written datasets with bids-validator-deno (default: yes)",
+        help="check what was written as BIDS (default: yes)",
     )
     add("--bids-database-dir", type=_path, metavar="DIR", help="reuse a pybids index kept there")
 
@@ -203,20 +208,27 @@ def build_parser() -> argparse.ArgumentParser:
     add("-v", "--verbose", action="count", help="-v: more, -vv: everything")
     add("--debug", action="store_true", help="everything, with tracebacks")
     add("--notrack", action="store_true", help="accepted and ignored: nothing is ever sent")
+    add("--bids-exec-spec", action="store_true", help="print the Boutiques descriptor and stop")
+    add(
+        "--version",
+        action="version",
+        version=f"brainstages {__version__}",
+        help="print it and stop",
+    )
 
     for stage in specs.names():
         _add_stage(parser, specs.load(stage))
     return parser
 
 
-def _add_stage(parser: argparse.ArgumentParser, spec: Spec) -> None:
+def _add_stage(parser: Parser, spec: Spec) -> None:
     """Add one option per parameter of a stage."""
-    group = parser.add_argument_group(f"{spec.name} options", spec.summary)
+    group = parser.add_stage_group(spec.name, spec.summary)
     for name, param in spec.params.items():
         flag, dest = f"--{spec.name}-{name.replace('_', '-')}", f"{spec.name}.{name}"
-        unit = f" in {param.unit}" if param.unit else ""
+        unit = f"{param.unit}; " if param.unit else ""
         default = " ".join(map(str, param.default)) if param.many else param.default
-        text = f"{param.help}{unit} (default: {default})".replace("%", "%%")
+        text = f"{param.help.removesuffix('.')} ({unit}default: {default})".replace("%", "%%")
         if param.type == "bool":
             group.add_argument(flag, dest=dest, action=argparse.BooleanOptionalAction, help=text)
             continue

@@ -1,17 +1,22 @@
 """Specs → words: what a stage reads, writes and can be told; tables of README and docs.
 
-``python -m bids_app.describe docs/stages`` brings the stages' pages up to date.
+``python -m bids_app.describe docs`` brings the pages of the stages and of the command line up to
+date.
 """
 
+import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import specs
+from bids_app.terminal_help import Parser
 from specs import Spec
 from specs.schema import Input, Output, Param
 
 BEGIN, END = "<!-- generated from the spec: begin -->", "<!-- generated from the spec: end -->"
+
+HEADINGS = {"options": "Help"}  # argparse's own group, which holds nothing else
 
 
 def describe(spec: Spec) -> str:
@@ -20,18 +25,46 @@ def describe(spec: Spec) -> str:
 
 
 def update_page(text: str, spec: Spec) -> str:
-    """Put what the spec says between the markers of a page.
+    """Put what the spec says between the markers of a stage's page.
 
     Raises
     ------
     ValueError
         The markers are not there.
     """
+    return _between(text, details(spec), spec.name)
+
+
+def update_command_line(text: str, parser: Parser) -> str:
+    """Put the options that all stages share between the markers of their page."""
+    lines: list[str] = []
+    for group in parser._action_groups:
+        actions = [a for a in group._group_actions if a.option_strings]
+        if not actions or group in parser.stage_groups.values():
+            continue
+        rows = [(", ".join(f"`{s}`" for s in a.option_strings), _meaning(a)) for a in actions]
+        lines += [
+            f"## {HEADINGS.get(str(group.title), str(group.title).capitalize())}",
+            "",
+            *_table(("option", "meaning"), rows),
+            "",
+        ]
+    return _between(text, "\n".join(lines), "the command line")
+
+
+def _between(text: str, generated: str, name: str) -> str:
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"the page of {spec.name} lacks the lines {BEGIN!r} and {END!r}")
-    return f"{before}{BEGIN}\n\n{details(spec)}\n{END}{after}"
+        raise ValueError(f"the page of {name} lacks the lines {BEGIN!r} and {END!r}")
+    return f"{before}{BEGIN}\n\n{generated}\n{END}{after}"
+
+
+def _meaning(action: argparse.Action) -> str:
+    """Say what an option takes and means."""
+    takes = f"{action.metavar or action.dest.upper()}: " if action.nargs != 0 else ""
+    many = " (one or more)" if action.nargs == "+" else ""
+    return f"{takes}{(action.help or '').replace('%%', '%')}{many}"
 
 
 def details(spec: Spec) -> str:
@@ -123,10 +156,15 @@ def _gpus(number: int) -> str:
 
 
 def _main(arguments: Sequence[str]) -> int:
+    from bids_app.cli import build_parser
+
     for folder in map(Path, arguments):
+        docs = folder.parent if folder.name == "stages" else folder
         for name in specs.names():
-            path = folder / f"{name}.md"
+            path = docs / "stages" / f"{name}.md"
             path.write_text(update_page(path.read_text("utf-8"), specs.load(name)), "utf-8")
+        path = docs / "command-line.md"
+        path.write_text(update_command_line(path.read_text("utf-8"), build_parser()), "utf-8")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What is going on, for people: a live bar per step on a terminal, milestone lines otherwise."""
+"""What is going on, for people: a live view on a terminal, milestone lines otherwise."""
 
 import json
 import logging
@@ -10,17 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
+from bids_app.terminal import Board, tell_seconds
 from specs.job import Job
 
 POLL_SECONDS = 0.2
@@ -42,26 +32,12 @@ class Monitor:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._spoken = time.monotonic()
-        self._progress: Progress | None = None
-        self._bars: dict[str, TaskID] = {}
+        self._board = Board(jobs)
+        self._is_live = sys.stderr.isatty()
 
     def __enter__(self) -> "Monitor":
-        if sys.stderr.isatty():
-            self._progress = Progress(
-                TextColumn("{task.description:28}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[now]}"),
-                console=Console(stderr=True),
-            )
-            for job in self._jobs.values():
-                name = _step_name(job)
-                if name not in self._bars:
-                    total = sum(_step_name(other) == name for other in self._jobs.values())
-                    self._bars[name] = self._progress.add_task(name, total=total, now="")
-            self._progress.start()
+        if self._is_live:
+            self._board.start()
         self._thread.start()
         return self
 
@@ -74,8 +50,8 @@ class Monitor:
         self._stop.set()
         self._thread.join()
         self._look()
-        if self._progress is not None:
-            self._progress.stop()
+        if self._is_live:
+            self._board.stop()
 
     def _follow(self) -> None:
         while not self._stop.wait(POLL_SECONDS):
@@ -89,15 +65,16 @@ class Monitor:
                 state = json.loads(path.read_text(encoding="utf-8"))
                 self.states[job_id] = state
                 self._tell(self._jobs[job_id], state)
-        if self._progress is not None:
-            self._show_running(self._progress)
+        if self._is_live:
+            self._board.show_running(self._at_work())
         elif time.monotonic() - self._spoken > MILESTONE_SECONDS:
             self._spoken = time.monotonic()
-            logger.log(25, "%d of %d jobs ended", len(self.states), len(self._jobs))
+            left = self._board.paces["all"].left_s(self._spoken)
+            told = "" if left is None else f", about {tell_seconds(left)} left"
+            logger.log(25, "%d of %d jobs ended%s", len(self.states), len(self._jobs), told)
 
     def _tell(self, job: Job, state: dict[str, Any]) -> None:
-        if self._progress is not None:
-            self._progress.advance(self._bars[_step_name(job)])
+        self._board.end(job.id, failed=state["state"] == "failed")
         seconds = f" in {state['seconds']:.1f} s" if "seconds" in state else ""
         if state["state"] == "failed":
             logger.error("%s failed%s: %s", job.id, seconds, state["error"]["message"])
@@ -106,16 +83,7 @@ class Monitor:
         else:
             logger.info("%s %s%s", job.id, state["state"], seconds)
 
-    def _show_running(self, progress: Progress) -> None:
-        now: dict[str, list[str]] = {name: [] for name in self._bars}
-        for path in self._folder.glob("*.started"):
-            job_id = path.name.removesuffix(".started")
-            if job_id in self._jobs and job_id not in self.states:
-                job = self._jobs[job_id]
-                now[_step_name(job)].append(f"sub-{job.participant}" if job.participant else "…")
-        for name, labels in now.items():
-            progress.update(self._bars[name], now=" ".join(labels[:3]))
-
-
-def _step_name(job: Job) -> str:
-    return f"{job.stage} {job.step}"
+    def _at_work(self) -> list[str]:
+        """List the jobs that were started and have not ended."""
+        started = (path.name.removesuffix(".started") for path in self._folder.glob("*.started"))
+        return sorted(id for id in started if id in self._jobs and id not in self.states)

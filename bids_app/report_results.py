@@ -21,6 +21,7 @@ from specs.entities import parse_path
 from specs.schema import Output
 
 PUBLISHED = SPECS_DIR / "published"
+PUBLISHED_COLUMN = "published"
 FIGURE_TYPES = (".png", ".svg")
 SCAN_ENTITIES = ("ses", "acq", "ce", "rec", "run")
 BEFORE = "Before"
@@ -81,14 +82,16 @@ def find_figures(root: Path, paths: Iterable[Path], spec: Spec) -> list[Figure]:
     return sorted(_pair(figures), key=lambda f: (f.scan, f.rank, f.path))
 
 
-def stage_tables(root: Path, spec: Spec, published: Mapping[str, str]) -> list[Table]:
+def stage_tables(
+    root: Path, spec: Spec, published: Mapping[str, str], *, is_real: bool = True
+) -> list[Table]:
     """Read the tables of results about the whole group.
 
-    Rows that name an ``item`` that a study published get its number beside them.
+    Rows that name an ``item`` that a study published get its number beside them. Of tables that
+    are not about real data, columns with published numbers are left out.
     """
-    return _tables(
-        root, [*root.glob("plans/counts.tsv"), *root.glob("*_metrics.tsv")], spec, published
-    )
+    paths = [*root.glob("plans/counts.tsv"), *root.glob("*_metrics.tsv")]
+    return _tables(root, paths, spec, published, is_real=is_real)
 
 
 def participant_tables(root: Path, label: str, spec: Spec) -> list[Table]:
@@ -177,7 +180,12 @@ def job_records(root: Path) -> Iterator[dict[str, Any]]:
 
 
 def _tables(
-    root: Path, paths: Iterable[Path], spec: Spec, published: Mapping[str, str]
+    root: Path,
+    paths: Iterable[Path],
+    spec: Spec,
+    published: Mapping[str, str],
+    *,
+    is_real: bool = True,
 ) -> list[Table]:
     tables = []
     for path in sorted(paths):
@@ -185,6 +193,10 @@ def _tables(
         if not rows:
             continue
         notes = []
+        if not is_real:
+            rows = [
+                {k: v for k, v in row.items() if not k.startswith(PUBLISHED_COLUMN)} for row in rows
+            ]
         if any(row.get("item") in published for row in rows):
             rows = [_beside(row, published.get(row.get("item", ""), "")) for row in rows]
             notes = ["published: as the study printed it, on its own data."]

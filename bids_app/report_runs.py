@@ -3,7 +3,7 @@
 import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from specs import Spec
 
 #: Runs that carried nothing out and therefore say nothing about results.
 IDLE_RUN = re.compile(r"^(reports_only|boilerplate_only) = true$", re.MULTILINE)
+#: What tells failures of one kind apart and is no reason by itself: paths, names of files, people.
+PLACES = re.compile(r"[^\s'\"(]*/[^\s'\"),;]*|\bsub-[A-Za-z0-9]+[^\s'\"),;:]*")
 SHOWN_SETTINGS = ("preset", "recipe", "random_seed", "runner", "plugin")
 
 #: What to do about a failure, by exit code; docs/troubleshooting.md has the long form.
@@ -81,6 +83,35 @@ def standing_failures(
                 standing.append({**failure, "remedy": remedy, "crash": crash, "run": run["run"]})
         newer.append(run)
     return standing
+
+
+def group_failures(failures: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Put failures of one step together whose reasons differ by paths and people alone.
+
+    Returns
+    -------
+    groups : list of dict
+        The first failure of each group with ``cases`` (all of them), ``labels`` (of participants,
+        each once) and ``reasons`` (the different ones); the largest group first.
+
+    >>> told = {"stage": "a", "step": "b", "participant": ""}
+    >>> groups = group_failures([told | {"reason": f"/data/{x}.nii.gz: 4D image"} for x in "pq"])
+    >>> [group["reasons"] for group in groups]
+    [['/data/p.nii.gz: 4D image', '/data/q.nii.gz: 4D image']]
+    """
+    groups: dict[tuple[str, ...], dict[str, Any]] = {}
+    for failure in failures:
+        kind = PLACES.sub("…", str(failure["reason"]))
+        key = (str(failure["stage"]), str(failure["step"]), kind)
+        group = groups.setdefault(key, {**failure, "cases": [], "labels": {}, "reasons": {}})
+        group["cases"].append(failure)
+        group["reasons"][str(failure["reason"])] = None
+        if failure["participant"]:
+            group["labels"][str(failure["participant"])] = None
+    told = [
+        {**g, "labels": list(g["labels"]), "reasons": list(g["reasons"])} for g in groups.values()
+    ]
+    return sorted(told, key=lambda group: -len(group["cases"]))
 
 
 def latest_run(runs: Sequence[Mapping[str, Any]], stage: str) -> Mapping[str, Any] | None:

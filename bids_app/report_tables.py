@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bids_app.files import MISSING
+from bids_app.report_matrices import Matrix, find_matrices
 
 FLAGS = {
     "pass": "pass", "done": "pass", "true": "", "warn": "warn", "fail": "fail", "failed": "fail",
@@ -47,6 +48,7 @@ class Table:
     source: str = ""
     caption: str = ""
     notes: tuple[str, ...] = field(default_factory=tuple)
+    matrices: tuple[Matrix, ...] = field(default_factory=tuple)
 
 
 def make_table(
@@ -84,7 +86,8 @@ def make_table(
     numeric = frozenset(
         column for index, column in enumerate(shown) if _is_numeric([r[index] for r in body])
     )
-    return Table(name, tuple(shown), body, numeric, source, caption, tuple(notes))
+    matrices = find_matrices(rows)
+    return Table(name, tuple(shown), body, numeric, source, caption, tuple(notes), matrices)
 
 
 def find_intervals(columns: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -123,11 +126,12 @@ def number(text: str) -> float | None:
 def shorten(text: str) -> str:
     """Round a number with many digits to four that count; leave other text as it is.
 
-    >>> shorten("0.123456789"), shorten("1790.8"), shorten("sub-01")
-    ('0.1235', '1790.8', 'sub-01')
+    >>> shorten("0.123456789"), shorten("0.079424"), shorten("1790.8"), shorten("sub-01")
+    ('0.1235', '0.07942', '1790.8', 'sub-01')
     """
     value = number(text)
-    is_long = len(text.lstrip("-").replace(".", "").lstrip("0")) > 5 and not text.isdigit()
+    digits = len(text.lstrip("-").replace(".", "").lstrip("0"))
+    is_long = not text.isdigit() and digits > (4 if value is not None and abs(value) < 1 else 5)
     if value is None or not is_long:
         return text
     return f"{value:.4g}" if abs(value) < 10000 else f"{value:.0f}"

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import specs
-from bids_app import report_results
+from bids_app import report_results, report_site
 from bids_app.describe import describe, stage_table
 from bids_app.errors import AppError, Exit
 from bids_app.export import EXPORTS, boutiques, stages_of_raw_data
 from bids_app.layout import STAGE_PREFIX
 from bids_app.plan import Plan
-from bids_app.report_runs import REMEDIES
+from bids_app.report_runs import REMEDIES, group_failures
 from specs.job import Job
 
 SHOWN_FAILURES = 10
@@ -89,11 +89,14 @@ def print_summary(summary: Mapping[str, Any], out_dir: Path, run_dir: Path) -> N
     """Print how a run ended: failures with reason and remedy, what was made, where to look."""
     width = min(shutil.get_terminal_size((100, 24)).columns, 120)
     lines = [""]
-    for failure, labels in _kinds(summary["failures"])[:SHOWN_FAILURES]:
+    for group in group_failures(summary["failures"])[:SHOWN_FAILURES]:
+        labels = [f"sub-{label}" for label in group["labels"]]
         who = ", ".join(labels[:8]) + (f" and {len(labels) - 8} more" if len(labels) > 8 else "")
-        where = f"{failure['stage']}.{failure['step']}" + (f" ({who})" if who else "")
-        remedy = REMEDIES.get(int(failure.get("exit_code", 0)), "")
-        text = f"FAILED {where}: {failure['reason']}. {remedy}".strip()
+        where = f"{group['stage']}.{group['step']}" + (f" ({who})" if who else "")
+        remedy = REMEDIES.get(int(group.get("exit_code", 0)), "")
+        others = len(group["reasons"]) - 1
+        more = f" (and the same of {others} more)" if others else ""
+        text = f"FAILED {where}: {group['reason']}{more}. {remedy}".strip()
         lines += [textwrap.fill(text, width, subsequent_indent="    "), ""]
     rows = [_made(name, out_dir) for name in summary["stages"]]
     if any(rows):
@@ -124,18 +127,6 @@ def graph(jobs: Sequence[Job], needs: Mapping[str, Mapping[str, str]]) -> str:
     return "\n".join(["digraph brainstages {", "  rankdir=LR;", *nodes, *edges, "}"]) + "\n"
 
 
-def _kinds(
-    failures: Sequence[Mapping[str, Any]],
-) -> list[tuple[Mapping[str, Any], list[str]]]:
-    """Put failures of one step for one reason together, with the participants they befell."""
-    kinds: dict[tuple[str, ...], tuple[Mapping[str, Any], list[str]]] = {}
-    for failure in failures:
-        key = tuple(str(failure[name]) for name in ("stage", "step", "reason"))
-        labels = kinds.setdefault(key, (failure, []))[1]
-        labels += [f"sub-{failure['participant']}"] if failure["participant"] else []
-    return list(kinds.values())
-
-
 def _made(stage: str, out_dir: Path) -> tuple[str, str, str] | None:
     """Tell in a row what a stage made; None if there is nothing."""
     root = out_dir / f"{STAGE_PREFIX}{stage}"
@@ -145,6 +136,8 @@ def _made(stage: str, out_dir: Path) -> tuple[str, str, str] | None:
         found = report_results.headlines(root)
     except (OSError, ValueError):
         found = []  # the report has said so
+    if report_site.is_idle(root):
+        found = ["nothing was written: no step found what it reads"]
     return stage, str(sum(p.is_dir() for p in root.glob("sub-*"))), " ".join(found)
 
 

@@ -1,29 +1,46 @@
-"""The documentation: generated parts are current, commands are understood, links lead somewhere."""
+"""The documentation: generated parts are current, commands run, links lead somewhere.
 
+Every command is run on small datasets in the layouts that the pages show (``tests.documented``):
+those of the app up to their plan, which finds each file and settles each parameter; what they then
+compute is what all other tests are about. Commands of container engines are run by
+``tests/containers``; here what they hand to the app is.
+"""
+
+import configparser
+import itertools
+import json
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 import specs
-from bids_app import app, cli, describe
-from bids_app.config import RECIPES_DIR, read_preset, read_recipe
+from bids_app import app, cli, describe, layout
+from bids_app.config import RECIPES_DIR, read_config_file, read_recipe
 from bids_app.errors import Exit
-from bids_app.export import EXPORTS
+from tests import documented
 
 REPOSITORY = Path(__file__).parents[1]
 DOCS = REPOSITORY / "docs"
-PAGES = sorted([*DOCS.rglob("*.md"), REPOSITORY / "examples" / "README.md"])
+PAGES = sorted(
+    [*DOCS.rglob("*.md"), REPOSITORY / "examples" / "README.md", REPOSITORY / "README.md"]
+)
 COMMANDS = [
     (path.relative_to(REPOSITORY).as_posix(), line)
     for path in PAGES
     for block in re.findall(
         r"^```bash\n(.*?)^```", path.read_text("utf-8"), re.DOTALL | re.MULTILINE
     )
-    for line in block.replace("\\\n", " ").splitlines()
+    for line in block.replace("\\\n", " ").replace("&&", "\n").splitlines()
     if line.strip() and not line.startswith("#")
 ]
+IMAGES = re.compile(r"^brainstages(:[\d.]+)?(\.sif)?$")
 
 
 @pytest.mark.parametrize("name", specs.names())
@@ -31,11 +48,53 @@ def test_each_stage_has_a_page_and_what_is_generated_is_current(name):
     path = DOCS / "stages" / f"{name}.md"
     text = path.read_text("utf-8")
     fresh = describe.update_page(text, specs.load(name))
-    assert text == fresh, "run: python -m bids_app.describe docs/stages"
+    assert text == fresh, "run: python -m bids_app.describe docs"
     for heading in ("## How it was validated", "## Limits", "## Options"):
         assert heading in text
     for option in specs.load(name).params:
         assert f"`--{name}-{option.replace('_', '-')}`" in text
+
+
+def test_the_page_of_the_command_line_is_current_and_has_every_general_option():
+    text = (DOCS / "command-line.md").read_text("utf-8")
+    parser = cli.build_parser()
+    fresh = describe.update_command_line(text, parser)
+    assert text == fresh, "run: python -m bids_app.describe docs"
+    for action in parser._actions:
+        for flag in action.option_strings if "." not in action.dest else ():
+            assert f"`{flag}`" in text
+
+
+def test_the_shipped_models_numbers_are_its_cards():
+    text = (DOCS / "models.md").read_text("utf-8")
+    section = text[text.index("## The one that is shipped") : text.index("## The format")]
+    card = json.loads((REPOSITORY / "stages/preprocessing/weights/brain_mask.json").read_text())
+    folds = card["scores"]["by_fold"].values()
+    conditions = card["scores"]["conditions"]
+    changed = [c["dice_mean"] for name, c in conditions.items() if name != "native"]
+    known = {round(fold[key], 4) for fold in folds for key in ("dice_mean", "dice_worst")}
+    known |= {min(changed), max(changed), conditions["native"]["dice_mean"]}
+    known |= {float(x) for x in re.findall(r"0\.9\d{3}", card["scores"]["note"])}
+    told = {float(x) for x in re.findall(r"0\.9\d{3}", section)}
+    assert len(told) >= 6
+    assert told <= known
+    assert f"{card['parameters']:,} weights" in section
+
+
+def test_the_settings_file_of_the_page_is_understood(tmp_path):
+    text = (DOCS / "command-line.md").read_text("utf-8")
+    file = tmp_path / "settings.toml"
+    file.write_text(re.search(r"```toml\n(.*?)```", text, re.DOTALL)[1])
+    layer = read_config_file(file)
+    assert layer.params["classifier"] == {"target": ["sex"], "epochs": 60}
+    assert layer.options["nprocs"] == 8
+
+
+def test_the_filter_file_of_the_page_is_understood(tmp_path):
+    text = (DOCS / "command-line.md").read_text("utf-8")
+    file = tmp_path / "filter.json"
+    file.write_text(re.search(r"```json\n(.*?)```", text, re.DOTALL)[1])
+    assert layout.read_filter_file(file)["t1w"] == {"acq": "mprage", "run": None}
 
 
 def test_a_page_without_its_markers_is_refused():
@@ -43,49 +102,135 @@ def test_a_page_without_its_markers_is_refused():
         describe.update_page("# encoding\n", specs.load("encoding"))
 
 
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """The documentation's datasets, models and files."""
+    root = tmp_path_factory.mktemp("documented")
+    documented.write_all(root)
+    return root
+
+
 @pytest.mark.parametrize(("page", "line"), COMMANDS, ids=[f"{p}:{c[:60]}" for p, c in COMMANDS])
-def test_every_command_is_understood(page, line):
-    words = shlex.split(line)
+def test_every_command_runs(page, line, study, tmp_path, capsys):
+    words = shlex.split(documented.place(line, study), comments=True)
     if words[0] == "brainstages":
-        understand(words[1:])
+        run_app(words[1:], tmp_path, capsys)
+    elif words[:2] in (["docker", "run"], ["apptainer", "run"]):
+        image = max(i for i, word in enumerate(words) if IMAGES.match(word))
+        run_app(words[image + 1 :], tmp_path, capsys)
+    elif words[:2] in (["docker", "build"], ["apptainer", "build"]):
+        check_build(words)
     elif words[:2] == ["python", "-m"]:
-        module = REPOSITORY / words[2].replace(".", "/")
-        assert module.with_suffix(".py").exists() or (module / "__main__.py").exists()
+        run_module(words[2], words[3:], tmp_path)
     elif words[0] == "python":
+        pytest.importorskip("tests.test_examples")  # runs each of them
         assert (REPOSITORY / words[1]).exists()
     elif words[0] == "make":
-        assert re.search(rf"^{words[1]}:", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+        done = subprocess.run(
+            ["make", "-n", *words[1:]], cwd=REPOSITORY, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    elif words[0].startswith("scripts/"):
+        run_app(["hpc", "slurm", *places(study), "participant"], tmp_path, capsys)
+        script = tmp_path / Path(words[0]).name
+        subprocess.run(["bash", "-n", script], check=True)
     else:
-        assert words[:2] == ["pip", "install"], f"{page}: nobody checks {line!r}"
+        assert words[:2] == ["pip", "install"], f"{page}: nobody runs {line!r}"
+        check_extras(words[2])
 
 
-def understand(words: list[str]) -> None:
-    """Parse a command line as the app does, but for files that are not here."""
-    if words[0] == "describe":
-        assert set(words[1:]) <= set(specs.names())
-        return
+def run_app(words, tmp_path, capsys):
+    """Run a command of the app; commands that would compute stop with their plan."""
     if words[0] == "export":
-        assert words[1] in EXPORTS
+        words = [words[0], words[1], str(tmp_path)]
+    elif words[:2] == ["hpc", "slurm"]:
+        kept = words[: words.index("--dir")] if "--dir" in words else words
+        words = [*kept, "--dir", str(tmp_path)]
+    elif words[0] != "describe":
+        work = [] if "-w" in words else ["-w", str(tmp_path / "work")]
+        words = [*words, *work] + ["--dry-run"] * ("--dry-run" not in words)
+        if words[2] == "group":  # what came before it is not there yet
+            words.insert(2, "participant")
+    code = app.main(words)
+    said = capsys.readouterr()
+    assert code == Exit.OK, said.err
+    assert said.out or any(tmp_path.iterdir())
+    assert "cannot be planned" not in said.out
+    if "--recipe" in words:
+        name = words[words.index("--recipe") + 1]
+        for stage in read_recipe(name).options["stages"]:
+            steps = [s for s in specs.load(stage).steps.values() if s.level in words]
+            assert any(f"{stage}.{step.name}" in said.out for step in steps), stage
+
+
+def places(study):
+    """Name a dataset and where its results go."""
+    return str(study / "data" / "study"), str(study / "data" / "out")
+
+
+def run_module(name, words, tmp_path):
+    """Run one of our modules: what makes pages on a copy of them, a benchmark's help alone."""
+    if name == "bids_app.describe":
+        copies = [shutil.copytree(REPOSITORY / word, tmp_path / word) for word in words]
+        words = [str(path) for path in copies]
+    elif name == "bids_app.demo":
+        words = [str(tmp_path / "demo"), "--participants", "1"]
+    else:
+        words = ["--help"]
+    done = subprocess.run(
+        [sys.executable, "-m", name, *words], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def check_build(words):
+    """Look whether the recipe of an image knows what the command sets."""
+    if words[0] == "apptainer":
+        assert words[-1].startswith("docker-daemon:") or (REPOSITORY / words[-1]).exists()
         return
-    given = vars(cli.build_parser().parse_args(words))
-    assert set(given["levels"]) <= {"participant", "group"}
-    assert set(given.get("stages", ())) <= set(specs.names())
-    inputs = {
-        item.name
-        for name in specs.names()
-        for step in specs.load(name).steps.values()
-        for item in step.inputs.values()
-        if item.source == "option"
+    recipe = (REPOSITORY / "Dockerfile").read_text()
+    for flag, word in itertools.pairwise(words):
+        if flag == "--build-arg":
+            assert re.search(rf"^ARG {word.partition('=')[0]}\b", recipe, re.MULTILINE), word
+        if flag == "--target":
+            assert re.search(rf"AS {word}$", recipe, re.MULTILINE), word
+
+
+def check_extras(requirement):
+    """Look whether the extras that are installed are there."""
+    setup = configparser.ConfigParser()
+    setup.read(REPOSITORY / "setup.cfg")
+    for extra in re.findall(r"\[(.*)\]", requirement):
+        assert extra in setup["options.extras_require"], requirement
+
+
+def test_ixi_is_made_bids_as_the_page_says(study):
+    bids = study / "data" / "ixi"
+    people = documented.read_rows(bids / "participants.tsv")
+    assert [tuple(row.values()) for row in people.values()] == [
+        ("sub-IXI002", "35.8", "F", "Guys"),
+        ("sub-IXI012", "38.78", "M", "HH"),
+        ("sub-IXI035", "n/a", "n/a", "IOP"),
+    ]
+    assert (bids / "sub-IXI035" / "anat" / "sub-IXI035_T1w.nii.gz").exists()
+
+
+def test_people_of_adni_have_their_age_at_the_first_scan(study):
+    people = documented.read_rows(study / "data" / "adni" / "participants.tsv")
+    assert people["sub-ADNI002S0295"] == {
+        "participant_id": "sub-ADNI002S0295",
+        "age": "84.8",
+        "sex": "M",
+        "site": "2",
+        "diagnosis": "CN",
     }
-    for weights in given.get("weights", ()):
-        assert weights.partition("=")[0] in inputs, weights
-    sources = set().union(*(specs.load(name).sources for name in specs.names()))
-    for derivative in given.get("derivatives", ()):
-        assert derivative.partition("=")[0] in sources, derivative
-    if "recipe" in given:
-        read_recipe(given["recipe"])
-    if "preset" in given:
-        read_preset(given["preset"])
+    assert people["sub-ADNIYoung001"]["age"] == "n/a"
+    assert len(people) == 2  # nobody who has no images
+
+
+def test_lesions_of_a_person_are_joined_and_none_is_an_empty_mask(study):
+    masks = sorted((study / "data" / "lesions").rglob("*_label-aneurysm_mask.nii.gz"))
+    assert [int(np.asarray(nib.load(path).dataobj).sum()) for path in masks] == [2, 0]
 
 
 def test_the_first_command_of_the_start_plans_all_steps(raw, tmp_path, capsys):

@@ -22,6 +22,7 @@ for (const compare of all(".compare")) {
 
 const zoom = document.getElementById("zoom");
 const view = { image: null, figure: null, size: "", scale: 1, x: 0, y: 0 };
+const other = zoom.querySelector("[data-zoom=other]");
 
 function placeImage() {
   view.image.style.transform = `translate(${view.x}px, ${view.y}px) scale(${view.scale})`;
@@ -56,8 +57,18 @@ function enlarge(figure) {
     if (zoom.open && view.size === before) placeImage(); else fit();
   });
   zoom.querySelector(".stage").replaceChildren(view.image);
+  other.hidden = !figure.querySelector("img.before");
+  other.ariaPressed = "false";
   zoom.querySelector(".caption").textContent = figure.querySelector("figcaption").textContent;
   if (!zoom.open) zoom.showModal();
+}
+
+/* Both pictures have one size, so the place is kept and what differs jumps to the eye. */
+function showOther() {
+  if (other.hidden) return;
+  const isBefore = other.ariaPressed !== "true";
+  other.ariaPressed = String(isBefore);
+  view.image.src = view.figure.querySelector(isBefore ? "img.before" : "img.after").src;
 }
 
 function step(by) {
@@ -65,13 +76,13 @@ function step(by) {
   enlarge(next);
 }
 
-for (const button of all(".enlarge")) button.addEventListener("click", () => enlarge(button.closest("figure")));
+for (const button of all(".enlarge, .enlarge-both")) button.addEventListener("click", () => enlarge(button.closest("figure")));
 for (const image of all(".compare .frame")) image.addEventListener("dblclick", () => enlarge(image.closest("figure")));
 
-const actions = { in: () => zoomBy(1.4), out: () => zoomBy(1 / 1.4), fit, close: () => zoom.close() };
+const actions = { in: () => zoomBy(1.4), out: () => zoomBy(1 / 1.4), fit, other: showOther, close: () => zoom.close() };
 for (const button of all("[data-zoom]", zoom)) button.addEventListener("click", () => actions[button.dataset.zoom]());
 zoom.addEventListener("keydown", (event) => {
-  const found = { "+": actions.in, "=": actions.in, "-": actions.out, 0: fit, ArrowRight: () => step(1), ArrowLeft: () => step(-1) }[event.key];
+  const found = { "+": actions.in, "=": actions.in, "-": actions.out, 0: fit, f: showOther, ArrowRight: () => step(1), ArrowLeft: () => step(-1) }[event.key];
   if (found) { event.preventDefault(); found(); }
 });
 zoom.addEventListener("close", () => { view.size = ""; view.figure?.focus(); });

@@ -57,7 +57,7 @@ function tableAsText(table) {
 
 function addControls(frame, table) {
   const count = make("span", { className: "note", role: "status" });
-  const search = make("input", { type: "search", placeholder: "Filter, such as: sub-01 fail", ariaLabel: "Filter rows" });
+  const search = make("input", { type: "search", placeholder: /^sub-/.test(table.tBodies[0].rows[0]?.textContent) ? "Filter, such as: sub-01 fail" : "Filter", ariaLabel: "Filter rows" });
   const more = make("button", { type: "button", textContent: "show all" });
   const bar = make("div", { className: "controls of-table" }, search);
   const total = table.tBodies[0].rows.length;

@@ -242,3 +242,73 @@ def test_help_and_version_work_without_heavy_imports():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = set(json.loads(done.stdout.splitlines()[-1]))
     assert not modules & {"torch", "nipype", "bids", "nilearn", "numpy", "nibabel", "pandas"}
+
+
+def test_the_first_screen_suffices_and_leaves_stages_to_their_own(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = print_help(capsys, "--help")
+    lines = text.splitlines()
+    assert len(lines) <= 66
+    assert max(map(len, lines)) <= 80
+    first = "\n".join(lines[:24])  # what a small terminal shows
+    for told in ("usage: brainstages BIDS_DIR OUT_DIR", "--dry-run", "--help STAGE", "describe"):
+        assert told in first
+    for stage in specs.names():
+        assert stage in first
+        assert f"--{stage}-" not in text
+    general = {a.option_strings[0] for a in general_options()}
+    for flag in general:
+        assert flag.removeprefix("--no-").removeprefix("--") in text
+
+
+def print_help(capsys, *words):
+    """Ask for help; return what is printed."""
+    with pytest.raises(SystemExit) as left:
+        main([*words])
+    assert not left.value.code
+    return capsys.readouterr().out
+
+
+def general_options():
+    """List the options that all stages share."""
+    actions = cli.build_parser()._actions
+    return [a for a in actions if a.option_strings and "." not in a.dest and a.dest != "help"]
+
+
+@pytest.mark.parametrize("stage", specs.names())
+def test_help_on_a_stage_has_its_options_and_no_other(stage, capsys):
+    text = print_help(capsys, "--help", stage)
+    for name, param in specs.load(stage).params.items():
+        assert name.replace("_", "-") in text
+        assert param.help.split()[0] in text
+    assert f"brainstages describe {stage}" in text
+    for other in set(specs.names()) - {stage}:
+        assert f"--{other}-" not in text
+    assert "--nprocs" not in text
+
+
+def test_help_on_all_has_every_spelling(capsys):
+    text = print_help(capsys, "-h", "all")
+    for action in cli.build_parser()._actions:
+        for flag in action.option_strings:
+            assert flag in text
+
+
+def test_help_on_nothing_known_suggests(capsys):
+    assert main(["--help", "clasifier"]) == Exit.USAGE
+    assert "did you mean 'classifier'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--particpant-label", "01"], "did you mean '--participant-label'"),
+        (["--clasifier-epochs", "1"], "did you mean '--classifier-epochs'"),
+        (["--classifier-epochs", "x"], "see brainstages --help classifier"),
+        (["--mem", "lots"], "see brainstages --help"),
+    ],
+)
+def test_a_wrong_option_is_told_with_the_right_one_and_where_help_is(arguments, message):
+    said = refuse(*arguments)
+    assert message in said
+    assert "\n" not in said

@@ -2,13 +2,17 @@
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from bids_app import report, report_pages, report_results, report_runs
+import specs
+from bids_app import report, report_pages, report_results, report_runs, report_site
 from bids_app.errors import Exit
+from bids_app.report_spread import find_strips
 from bids_app.report_tables import make_table
 from specs.reading import read_yaml
 from specs.schema import Spec, parse_spec
@@ -72,6 +76,13 @@ class Page(HTMLParser):
         self.styled += "style" in given
         self.loaded += [given[name] or "" for name in ("src",) if name in given]
         self.linked += [given["href"] or ""] if "href" in given else []
+
+
+def weigh(page: Path) -> int:
+    """Add up the bytes of a page and of every picture on it."""
+    text = page.read_text("utf-8")
+    pictures = {(page.parent / source) for source in Page(text).loaded}
+    return len(text.encode()) + sum(path.stat().st_size for path in pictures)
 
 
 def read_spec(folder: Path) -> Spec:
@@ -250,6 +261,162 @@ def test_many_failures_of_one_kind_are_told_once(site):
     assert "and 20 more" in page
 
 
+def test_reasons_that_differ_by_path_alone_are_told_once(site):
+    reasons = {
+        f"{i:02d}": f"/data/my study/sub-{i:02d}/anat/sub-{i:02d}_T1w.nii.gz: 4D image, expected 3D"
+        for i in range(1, 31)
+    }
+    other = [failure("31", "/data/my study/sub-31/anat/x.nii.gz: the file is truncated")]
+    add_run(
+        site, 3, failures=[*other, *(failure(label, text) for label, text in reasons.items())],
+        participants=dict.fromkeys([*reasons, "31"], "failed"),
+    )  # fmt: skip
+    rebuild(site)
+    page = (site / "brainstages.html").read_text()
+    told = page[page.index("What failed") : page.index("Stages</h2>")]
+    assert told.count("<article>") == 2
+    assert told.index("4D image") < told.index("the file is truncated")  # the most frequent first
+    assert "and the same of 29 more" in told
+    for text in reasons.values():  # none is lost
+        assert told.count(text) == 1
+
+
+def test_a_stage_that_found_nothing_to_do_says_what_it_lacks(site):
+    root = site.parent / "out" / "brainstages-toy"
+    shutil.rmtree(root)
+    (root / "logs" / "jobs").mkdir(parents=True)
+    (root / "logs" / "jobs" / "toy.judge.json").write_text(json.dumps({"outputs": []}))
+    rebuild(site)
+    assert "Nothing was written" in (site / "brainstages.html").read_text()
+    page = (root / "toy.html").read_text()
+    assert "<b>judge</b> reads from raw: x" in page
+
+
+def test_a_stage_with_results_is_not_called_idle(site):
+    assert "Nothing was written" not in (site / "brainstages.html").read_text()
+    assert "Nothing was written" not in (site / "brainstages-toy/toy.html").read_text()
+
+
+def test_a_card_counts_scans_by_their_quality_the_worst_first(site):
+    scans = site / "brainstages-toy" / "sub-01" / "sub-01_scans.tsv"
+    scans.write_text("filename\tqc\na.nii.gz\tpass\nb.nii.gz\twarn\n")
+    rebuild(site)
+    card = (site / "brainstages.html").read_text()
+    flags = re.findall(r'<span class="(\w+)">(\d) \1</span>', card)
+    assert flags == [("fail", "1"), ("warn", "1"), ("pass", "1")]
+
+
+def test_in_tables_of_scans_what_judges_stands_in_front(site):
+    page = (site / "brainstages-toy/toy.html").read_text()
+    scans = page[page.index('id="scans"') :]
+    assert re.findall(r"<th[^>]*>([^<]+)</th>", scans)[:3] == ["participant id", "qc", "filename"]
+
+
+def test_stages_that_others_need_come_first(tmp_path):
+    roots = {name: tmp_path / f"brainstages-{name}" for name in specs.names()}
+    for name, root in roots.items():
+        (root / "logs" / "jobs").mkdir(parents=True)
+        (root / "logs" / "jobs" / f"{name}.x.json").write_text("{}")
+    site = report_site.survey(tmp_path, [], roots, [])
+    names = [spec.name for spec in site.stages]
+    assert names[0] == "preprocessing"
+    for place, name in enumerate(names):
+        needed = specs.load(name).sources & set(names) - {name}
+        assert needed <= set(names[:place]), name
+
+
+def test_participants_are_linked_though_all_logs_are_lost(site):
+    shutil.rmtree(site / "logs")
+    rebuild(site)
+    page = (site / "brainstages.html").read_text()
+    assert '<a href="sub-01.html">sub-01</a>' in page
+    assert '<a href="sub-02.html">sub-02</a>' in page
+
+
+def test_what_is_not_real_is_said_inside_every_figure(site):
+    page = (site / "sub-01.html").read_text()
+    assert "unreal" not in page[page.index("<figure") :]
+    add_run(site, 3, synthetic=True)
+    rebuild(site)
+    for name in PAGES:
+        figures = re.findall(r"<figure.*?</figure>", (site / name).read_text(), re.DOTALL)
+        assert bool(figures) is (name != "brainstages.html")
+        for figure in figures:
+            assert '<span class="unreal">synthetic data</span>' in figure
+
+
+def test_published_columns_are_left_out_of_tables_about_made_up_data(site):
+    table = site / "brainstages-toy" / "desc-audit_metrics.tsv"
+    table.write_text("item\tvalue\tpublished_error\nauc\t0.8\t28.41\n")
+    rebuild(site)
+    assert "28.41" in (site / "brainstages-toy/toy.html").read_text()
+    add_run(site, 3, synthetic=True)
+    rebuild(site)
+    page = (site / "brainstages-toy/toy.html").read_text()
+    assert "28.41" not in page
+    assert "published error" not in page
+
+
+def test_true_by_predicted_counts_become_matrices():
+    rows = [
+        {"item": f"{net}", "network": net, "label": a, "predicted": b, "n": str(n)}
+        for net, counts in (("bn", (6, 2, 0, 4)), ("linear", (0, 8, 4, 0)))
+        for (a, b), n in zip(("FF", "FM", "MF", "MM"), counts, strict=True)
+    ]
+    first, second = make_table("t", rows).matrices
+    assert (first.name, first.classes) == ("bn", ("F", "M"))
+    assert first.cells == (((6, 75, 8), (2, 25, 2)), ((0, 0, 0), (4, 100, 10)))
+    assert second.cells[0] == ((0, 0, 0), (8, 100, 10))
+    assert make_table("t", [{**rows[0], "n": "n/a"}]).matrices == ()
+    assert make_table("t", [{"label": "a", "n": "1"}]).matrices == ()
+    many = [{"label": f"c{i}", "predicted": f"c{i}", "n": "1"} for i in range(13)]
+    assert make_table("t", many).matrices == ()
+
+
+def scan_rows(values, name="ml"):
+    """Make rows about scans that differ in one number."""
+    return [{"participant_id": f"sub-{i:03d}", name: str(v)} for i, v in enumerate(values)]
+
+
+def test_the_spread_of_numbers_is_what_numpy_says():
+    values = np.random.default_rng(0).normal(1400, 100, 60).round(3)
+    values[7] = 3000
+    strip = find_strips(scan_rows(values))[0]
+    low, middle, high = np.percentile(values, [25, 50, 75])
+    assert strip.n == 60
+    assert [float(x) for x in (*strip.quartiles, strip.median)] == pytest.approx(
+        [low, high, middle], rel=1e-3
+    )
+    reach = 1.5 * (high - low)
+    far = [f"sub-{i:03d}" for i, v in enumerate(values) if not low - reach <= v <= high + reach]
+    assert "sub-007" in far
+    assert [dot.label for dot in strip.dots if dot.is_far] == far
+    assert len(strip.dots) == 60
+    assert max(strip.dots, key=lambda dot: dot.x).label == "sub-007"
+
+
+def test_of_many_scans_far_ones_alone_are_drawn_and_what_does_not_vary_is_left_out():
+    rows = scan_rows([*range(150), 9999])
+    for row in rows:
+        row |= {"shape": "96x96x96", "constant": "2", "gone": "n/a"}
+    strips = find_strips(rows)
+    assert [strip.name for strip in strips] == ["ml"]
+    assert [dot.label for dot in strips[0].dots] == ["sub-150"]
+    assert find_strips([]) == []
+
+
+def test_a_dot_leads_to_the_participants_page(site):
+    for label, value in (("01", "1.5"), ("02", "2.5")):
+        scans = site / "brainstages-toy" / f"sub-{label}" / f"sub-{label}_scans.tsv"
+        scans.write_text(f"filename\tqc\tml\na.nii.gz\tpass\t{value}\nb.nii.gz\tpass\t{value}1\n")
+    rebuild(site)
+    page = (site / "brainstages-toy/toy.html").read_text()
+    strips = page[page.index('<section id="spread">') : page.index('<section id="scans">')]
+    # By mouse; the keyboard stops at far ones alone, since there may be a thousand dots.
+    assert '<a href="sub-01.html" tabindex="-1"><title>sub-01: 1.5</title>' in strips
+    assert strips.count("<circle") == 4
+
+
 def test_the_stages_page_shows_headline_tables_and_figures(site):
     page = (site / "brainstages-toy/toy.html").read_text()
     assert page.index("All is &lt;well&gt;.") < page.index("desc-audit_metrics.tsv")
@@ -285,6 +452,14 @@ def test_pages_escape_what_they_show_and_load_nothing_from_outside(site, page):
         assert not re.match(r"\w+:(?!,)|//", target), target
         if target and not target.startswith(("data:", "#")):
             assert ((site / page).parent / target).exists() or "crash-" in target, target
+
+
+def test_a_page_weighs_what_it_and_its_pictures_do(site):
+    page = site / "sub-01.html"
+    alone = page.stat().st_size
+    assert weigh(page) == alone + 3 * len(PNG)
+    (site / "brainstages-toy/sub-01/figures/sub-01_desc-mask_T1w.png").write_bytes(PNG + b"x" * 99)
+    assert weigh(page) == alone + 3 * len(PNG) + 99
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -396,6 +571,22 @@ def test_pages_are_rebuilt_from_derivatives_alone(raw, tmp_path, brainstages):
     # Rebuilding is no run of its own: the tiles tell of the run that made the results.
     first = json.loads(min(out.glob("logs/run-*/status.json")).read_text())
     assert f"<b>{first['jobs']['done']} done</b>" in (out / "brainstages.html").read_text()
+
+
+def test_pages_are_rebuilt_where_raw_data_and_logs_are_gone(raw, tmp_path, brainstages):
+    out = tmp_path / "out"
+    assert brainstages(raw, out, "participant", "group").returncode == 0
+    pages = {p.relative_to(out).as_posix(): p.read_text() for p in out.rglob("*.html")}
+    for page in pages:
+        (out / page).unlink()
+    shutil.rmtree(raw)
+    shutil.rmtree(out / "logs")
+    done = brainstages(out / "brainstages-alpha", out, "participant", "group", "--reports-only")
+    assert done.returncode == 0, done.stderr
+    again = {p.relative_to(out).as_posix(): p.read_text() for p in out.rglob("*.html")}
+    assert again.keys() == pages.keys()
+    for page in pages.keys() - {"brainstages.html"}:  # which also tells of runs, from their logs
+        assert again[page] == pages[page], page
 
 
 def test_a_report_that_fails_is_a_field_in_the_status_and_the_run_is_fine(

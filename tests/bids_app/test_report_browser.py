@@ -44,6 +44,19 @@ USE_TABLE = """
     told.failed = visible();
 """
 
+# Elements beyond the right edge that no scrollable box of their own holds.
+FIND_WIDE = """
+    addEventListener('load', () => {
+      const isBox = (e) => getComputedStyle(e).overflowX !== 'visible';
+      const scrolls = (e) => e && (isBox(e) || scrolls(e.parentElement));
+      const out = [...document.querySelectorAll('main *, header *, footer *')].filter(
+        (e) => e.getBoundingClientRect().right > innerWidth + 1 && !scrolls(e.parentElement));
+      const told = {width: document.documentElement.scrollWidth, seen: innerWidth,
+                    out: out.slice(0, 5).map((e) => e.tagName)};
+      parent.postMessage(JSON.stringify(told), '*');
+    });
+"""
+
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium on PATH to open pages with")
 
 
@@ -78,6 +91,24 @@ def ask(page: Path, script: str, profile: Path, *, is_timed: bool = False) -> di
     assert console == ""
     title = re.search(r"<title>(.*?)</title>", document, re.DOTALL)[1]
     return json.loads(title.replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">"))
+
+
+def look_narrow(page: Path, profile: Path, width: int = 390) -> dict:
+    """Lay a page out as wide as a phone; tell its width and what sticks out at the right.
+
+    A window cannot be so narrow, a frame within one can.
+    """
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text())
+    inner = page.with_name(f"inner-{page.name}")
+    inner.write_text(text.replace("</body>", f"<script>{FIND_WIDE}</script></body>"))
+    outer = page.with_name(f"outer-{page.name}")
+    outer.write_text(
+        f'<iframe src="{inner.name}" style="width:{width}px;height:800px;border:0"></iframe>'
+        "<script>addEventListener('message', (e) => { document.title = e.data; });</script>"
+    )
+    document, console = browse(outer, profile)
+    assert console == ""
+    return json.loads(re.search(r"<title>(.*?)</title>", document, re.DOTALL)[1])
 
 
 def write_study(folder: Path, participants: int) -> tuple[Path, float]:
@@ -160,7 +191,19 @@ def test_figures_are_compared_and_enlarged(study):
         const range = document.querySelector('.compare input');
         range.value = 20; range.dispatchEvent(new Event('input'));
         told.clip = document.querySelector('.compare .after').style.clipPath;
+        told.first = [...document.querySelectorAll('.compare')].every(
+            (c) => c.querySelector('input').defaultValue === '100');
+        document.querySelector('.enlarge-both').click();
+        await new Promise((done) => setTimeout(done, 300));
+        told.after = view.image.src.includes('desc-mask_');
+        showOther();
+        told.before = view.image.src.includes('desc-maskBefore');
+        told.kept = view.scale;
+        showOther();
+        told.again = view.image.src.includes('desc-mask_') && told.kept === view.scale;
+        zoom.close();
         document.querySelector('.enlarge').click();
+        told.alone = document.querySelector('[data-zoom=other]').hidden;
         await new Promise((done) => setTimeout(done, 300));
         told.open = document.getElementById('zoom').open;
         const scale = view.scale;
@@ -172,3 +215,19 @@ def test_figures_are_compared_and_enlarged(study):
     assert "80%" in told["clip"]
     assert told["open"] is True
     assert told["larger"] == pytest.approx(1.4)
+    # What the picture is about is seen whole at first; enlarged, both are there.
+    assert told["first"] and told["after"] and told["before"] and told["again"] and told["alone"]
+
+
+@pytest.mark.parametrize("page", ["brainstages.html", "sub-0000.html", "brainstages-toy/toy.html"])
+def test_nothing_sticks_out_on_a_phone(study, page):
+    told = look_narrow(study[0] / page, study[1])
+    assert (told["seen"], told["out"]) == (390, [])
+    assert told["width"] <= 390
+
+
+def test_what_sticks_out_on_a_phone_is_found(study):
+    page = study[0] / "wide.html"
+    page.write_text('<main><p><b style="display:block;width:600px">wide</b></p></main></body>')
+    told = look_narrow(page, study[1])
+    assert (told["width"] > 600, told["out"]) == (True, ["B"])
