@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,23 @@ from stages.encoding.ceiling import relative
 from stages.encoding.comparison import score_lags, split_by_bands, split_by_ridge
 from stages.encoding.data import Data
 from stages.encoding.delays import Condition
-from stages.encoding.evaluation import Q_LEVEL, Evaluation, ceiling_of, evaluate, score_grid
+from stages.encoding.evaluation import (
+    Q_LEVEL,
+    Evaluation,
+    Prediction,
+    ceiling_of,
+    choose,
+    judge,
+    predict_selected,
+    score_grid,
+)
 from stages.encoding.provenance import join_origins
 
 logger = logging.getLogger(__name__)
 
 Floats = NDArray[Any]
+CHOSEN = "chosen"  # for each voxel the condition that cross-validation on training runs preferred
+
 Rows = list[dict[str, Any]]
 Maps = dict[str, Floats]
 
@@ -41,7 +53,7 @@ class Fits:
         return {
             "condition": condition.name,
             "model": condition.model,
-            "lags": ",".join(f"{lag:g}" for lag in condition.lags_s),
+            "lags": condition.timing,
             "n_features": width,
             "provenance": self.data.provenance[condition.model],
         }
@@ -58,8 +70,9 @@ class Results:
 
     @property
     def best(self) -> str:
-        """The condition that cross-validation on training runs found best on average."""
-        return max(self.found, key=lambda name: self.found[name].summary["mean_cv_r"])
+        """The one condition that cross-validation on training runs found best on average."""
+        names = [name for name in self.found if name != CHOSEN]
+        return max(names, key=lambda name: self.found[name].summary["mean_cv_r"])
 
 
 def fit_conditions(
@@ -71,9 +84,21 @@ def fit_conditions(
     permutations: int,
     least_ceiling: float,
 ) -> Results:
-    """Fit and test every condition by the protocol: selected, published or both."""
+    """Fit and test every condition by the protocol: selected, published or both.
+
+    Of several conditions the best by cross-validation is tested too, voxel by voxel.
+    """
     results = Results()
     responses = fits.data.responses
+    judged = partial(
+        judge,
+        responses=responses,
+        block=block,
+        permutations=permutations,
+        least_ceiling=least_ceiling,
+        seed=fits.seed,
+    )
+    best: Prediction | None = None
     for condition in conditions:
         X, T = fits.data.design(condition)
         labels = fits.label(condition, X.shape[1])
@@ -86,23 +111,21 @@ def fit_conditions(
                 for a, mean in zip(fits.penalties, curve, strict=True)
             ]
         if protocol != "published":
-            result = evaluate(
-                X,
-                T,
-                responses,
-                fits.fold,
-                fits.penalties,
-                block=block,
-                permutations=permutations,
-                least_ceiling=least_ceiling,
-                seed=fits.seed,
-                device=fits.device,
+            prediction, selection = predict_selected(
+                X, T, responses, fits.fold, fits.penalties, device=fits.device
             )
+            best = choose(best, prediction)
+            result = judged(prediction)
             results.found[condition.name] = result
-            on_folds = result.selection.r[:, responses.varies].mean(1)
+            on_folds = selection.r[:, responses.varies].mean(1)
             results.curves.setdefault(condition.name, on_folds)
             results.rows.append({**labels, "protocol": "selected", **result.summary})
         logger.info("%s: mean r %.4f", condition.name, results.rows[-1]["mean_voxel_r"])
+    if best is not None and len(conditions) > 1:
+        results.found[CHOSEN] = judged(best)
+        origin = join_origins(fits.data.provenance.values())
+        row = {"condition": CHOSEN, "protocol": CHOSEN, "provenance": origin}
+        results.rows.append({**row, **results.found[CHOSEN].summary})
     if results.found:
         results.maps |= _condition_maps(fits, results.found, least_ceiling)
     return results
@@ -143,7 +166,11 @@ def compare_spaces(
         parts = split_by_ridge(designs, *shared, device=fits.device)
         _add_parts(fits, parts, results, protocol="unique")
     if iterations > 0:
-        singles = [Condition(c.model, (lag,)) for c in spaces.values() for lag in c.lags_s]
+        singles = [
+            single
+            for c in spaces.values()
+            for single in ([c] if c.is_hrf else [Condition(c.model, (lag,)) for lag in c.lags_s])
+        ]
         bands = {single.name: fits.data.design(single) for single in singles}
         r, parts = split_by_bands(
             bands, *shared, iterations=iterations, seed=fits.seed, device=fits.device
@@ -177,7 +204,7 @@ def _condition_maps(fits: Fits, found: Mapping[str, Evaluation], least_ceiling: 
     for name, result in found.items():
         maps[f"log10 penalty {name}"] = np.log10(np.where(result.penalty > 0, result.penalty, 1.0))
         maps[f"significant {name}"] = (result.q < Q_LEVEL).astype(np.float32)
-    promised = np.stack([result.selection.best for result in found.values()])
+    promised = np.stack([result.promised for name, result in found.items() if name != CHOSEN])
     best = promised.argmax(0) + 1.0
     maps["best condition"] = np.where(fits.data.responses.varies, best, 0.0)
     return maps

@@ -1,7 +1,8 @@
 """From what was on the screen when to one row of features per volume.
 
 The response at time t follows what was shown at t − lag (Boynton et al. 1996; Nishimoto et al. 2011
-take several lags, a finite impulse response). Several lags are laid side by side, or averaged.
+take several lags, a finite impulse response). Several lags are laid side by side, or averaged, or
+averaged with the weights of the canonical hemodynamic response.
 """
 
 from collections.abc import Sequence
@@ -10,8 +11,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import gamma
 
 Floats = NDArray[Any]
+
+HRF = "hrf"
+HRF_LAGS_S = tuple(float(lag) for lag in range(1, 25))  # where the canonical response is sampled
+HRF_REACH_S = 10.0  # volumes are fitted from here on; 93 % of its positive lobe is over by then
 
 
 @dataclass(frozen=True)
@@ -31,19 +37,35 @@ class Shown:
 
 @dataclass(frozen=True)
 class Condition:
-    """A feature space at some lags, written ``model@lag,lag``."""
+    """A feature space at some lags, written ``model@lag,lag``, or convolved: ``model@hrf``."""
 
     model: str
     lags_s: tuple[float, ...]
+    is_hrf: bool = False
+
+    @property
+    def timing(self) -> str:
+        """The part behind the @."""
+        return HRF if self.is_hrf else ",".join(f"{lag:g}" for lag in self.lags_s)
 
     @property
     def name(self) -> str:
         """The way it is written."""
-        return f"{self.model}@{','.join(f'{lag:g}' for lag in self.lags_s)}"
+        return f"{self.model}@{self.timing}"
+
+    @property
+    def reach_s(self) -> float:
+        """How long after an onset volumes can be explained."""
+        return HRF_REACH_S if self.is_hrf else max(self.lags_s)
+
+    @property
+    def columns(self) -> int:
+        """Columns of a concatenated design per feature."""
+        return 1 if self.is_hrf else len(self.lags_s)
 
 
 def parse_condition(text: str) -> Condition:
-    """Read ``model@lag,lag`` with lags in seconds.
+    """Read ``model@lag,lag`` with lags in seconds, or ``model@hrf``.
 
     Raises
     ------
@@ -54,12 +76,16 @@ def parse_condition(text: str) -> Condition:
     Condition(model='resnet50', lags_s=(4.0, 4.5))
     """
     model, at, lags = text.partition("@")
+    if model and lags == HRF:
+        return Condition(model, HRF_LAGS_S, is_hrf=True)
     try:
         seconds = tuple(float(lag) for lag in lags.split(","))
     except ValueError:
         seconds = ()
     if not (at and model and seconds) or min(seconds) < 0 or not np.isfinite(seconds).all():
-        raise ValueError(f"condition {text!r}: expected MODEL@LAG,LAG in s, such as resnet50@4,5,6")
+        raise ValueError(
+            f"condition {text!r}: expected MODEL@LAG,LAG in s, such as resnet50@4,5,6, or MODEL@hrf"
+        )
     return Condition(model, seconds)
 
 
@@ -93,6 +119,32 @@ def sample_features(
     """
     parts = [_at(shown, times_s - lag, window_s) for lag in lags_s]
     return np.hstack(parts) if combine == "concatenate" else np.mean(parts, axis=0)
+
+
+def convolve_features(shown: Sequence[Shown], times_s: Floats, *, window_s: float = 0.0) -> Floats:
+    """Average features over the past with the weights of the canonical response.
+
+    Parameters are those of ``sample_features``. One column per feature is left, so that little data
+    suffice, where lags side by side learn the response's shape.
+
+    Returns
+    -------
+    X : array, (volumes, features), float32
+    """
+    weights = canonical_response(np.array(HRF_LAGS_S)).astype(np.float32)
+    weights /= weights.sum()
+    X = np.zeros((len(times_s), shown[0].features.shape[1]), dtype=np.float32)
+    for lag, weight in zip(HRF_LAGS_S, weights, strict=True):
+        X += weight * _at(shown, times_s - lag, window_s)
+    return X
+
+
+def canonical_response(times_s: Floats) -> Floats:
+    """Evaluate the hemodynamic response that SPM has: a gamma density less a sixth of a later one.
+
+    It peaks after 5 s and dips after 15 s (Friston et al. 1998).
+    """
+    return np.asarray(gamma.pdf(times_s, 6) - gamma.pdf(times_s, 16) / 6)
 
 
 def _at(shown: Sequence[Shown], moments_s: Floats, window_s: float) -> Floats:

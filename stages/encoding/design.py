@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.encoding.delays import Condition, Shown, sample_features, usable_volumes
+from stages.encoding.delays import (
+    Condition,
+    Shown,
+    convolve_features,
+    sample_features,
+    usable_volumes,
+)
 from stages.encoding.feature_file import Series
 from stages.encoding.recordings import Run, show
 
@@ -63,13 +69,16 @@ def build_design(
         There is not enough for it.
     """
     width = show(runs[0], condition.model, series)[0].features.shape[1]
-    width *= len(condition.lags_s) if sampling.combine == "concatenate" else 1
+    width *= condition.columns if sampling.combine == "concatenate" else 1
     samples = sum(int(keep.sum()) for keep in keeps)
     refuse_too_large(samples, width, available_bytes=free_memory(), what=condition.name)
     parts = []
     for run, keep in zip(runs, keeps, strict=True):
         times_s = np.flatnonzero(keep) * run.tr_s
         shown: list[Shown] = show(run, condition.model, series)
+        if condition.is_hrf:
+            parts.append(convolve_features(shown, times_s, window_s=sampling.window_s))
+            continue
         parts.append(
             sample_features(
                 shown,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stages.encoding.ceiling import noise_ceiling, relative
+from stages.encoding.ceiling import noise_ceiling, relative, split_half
 from stages.encoding.identification import pattern_correlations, rank_accuracy, two_way_accuracy
 from stages.encoding.responses import Responses
 from stages.encoding.ridge import centre, correlate, factorise, make_operator, predict
@@ -27,24 +27,32 @@ class Evaluation:
     r: Floats
     q: Floats
     penalty: Floats
-    selection: Selection
+    promised: Floats
     summary: dict[str, float]
 
 
-def evaluate(
+@dataclass(frozen=True)
+class Prediction:
+    """Test responses as predicted, (test samples, voxels), with what training runs chose.
+
+    ``promised`` is the cross-validated correlation, ``penalty`` the penalty, (voxels,) each.
+    """
+
+    values: Floats
+    promised: Floats
+    penalty: Floats
+
+
+def predict_selected(
     X: Floats,
     T: Floats,
     responses: Responses,
     fold: NDArray[np.intp],
     penalties: Sequence[float],
     *,
-    block: int,
-    permutations: int,
-    least_ceiling: float,
-    seed: int,
     device: str,
-) -> Evaluation:
-    """Choose penalties on training runs, then test once.
+) -> tuple[Prediction, Selection]:
+    """Choose penalties on training runs, then predict the test responses.
 
     Parameters
     ----------
@@ -53,12 +61,6 @@ def evaluate(
     responses : Responses
     fold : array of int, (training samples,)
     penalties : sequence of float
-    block : int
-        Samples per block of permutations and bootstrap.
-    permutations : int
-    least_ceiling : float
-        Voxels below it do not enter the mean of r / ceiling.
-    seed : int
     device : str
     """
     selection = select_penalties(X, responses.train, fold, penalties, device=device)
@@ -67,15 +69,23 @@ def evaluate(
         factorise(train), test, penalties, voxels=len(responses.varies), blocks=responses.blocks
     )
     predicted = predict(operator, responses.train, selection.chosen)
-    return _judge(
-        predicted,
-        responses,
-        selection,
-        penalties,
-        block=block,
-        permutations=permutations,
-        least_ceiling=least_ceiling,
-        seed=seed,
+    penalty = np.where(responses.varies, np.asarray(penalties)[selection.chosen], 0.0)
+    return Prediction(predicted, selection.best, penalty), selection
+
+
+def choose(first: Prediction | None, second: Prediction) -> Prediction:
+    """Keep for each voxel the prediction that cross-validation on training runs promised more of.
+
+    Its own ``promised`` is a maximum and so a little too high; the test is fair, as it had no say.
+    """
+    if first is None:
+        return second
+    is_better = second.promised > first.promised
+    return Prediction(
+        *(
+            np.where(is_better, b, a)
+            for a, b in zip(vars(first).values(), vars(second).values(), strict=True)
+        )
     )
 
 
@@ -108,23 +118,41 @@ def voxel_correlations(predicted: Floats, measured: Floats, blocks: Floats) -> F
 
 def ceiling_of(responses: Responses) -> Floats | None:
     """Compute the noise ceiling, (voxels,); None without repeats."""
-    if len(responses.repeats) < 2:
-        return None
-    centred = np.stack([centre(repeat, responses.blocks) for repeat in responses.repeats])
-    return noise_ceiling(centred)
+    return None if len(responses.repeats) < 2 else noise_ceiling(_centred_repeats(responses))
 
 
-def _judge(
-    predicted: Floats,
+def halves_of(responses: Responses) -> Floats:
+    """Correlate even with odd repeats, (voxels,): how reliable the measurement is."""
+    return split_half(_centred_repeats(responses))
+
+
+def _centred_repeats(responses: Responses) -> Floats:
+    return np.stack([centre(repeat, responses.blocks) for repeat in responses.repeats])
+
+
+def judge(
+    prediction: Prediction,
     responses: Responses,
-    selection: Selection,
-    penalties: Sequence[float],
     *,
     block: int,
     permutations: int,
     least_ceiling: float,
     seed: int,
 ) -> Evaluation:
+    """Test a prediction.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    responses : Responses
+    block : int
+        Samples per block of permutations and bootstrap.
+    permutations : int
+    least_ceiling : float
+        Voxels below it do not enter the mean of r / ceiling.
+    seed : int
+    """
+    predicted = prediction.values
     rng = np.random.default_rng(seed)
     varies = responses.varies
     measured = centre(responses.test, responses.blocks)
@@ -141,10 +169,11 @@ def _judge(
         "mean_voxel_r": _mean(r[varies]),
         "ci_low": low,
         "ci_high": high,
-        "mean_cv_r": _mean(selection.best[varies]),
-        "median_penalty": float(np.median(np.asarray(penalties)[selection.chosen[varies]])),
+        "mean_cv_r": _mean(prediction.promised[varies]),
+        "median_penalty": float(np.median(prediction.penalty[varies])) if varies.any() else np.nan,
         "share_significant": _mean((q[varies] < Q_LEVEL).astype(float)),
         "mean_ceiling": np.nan if ceiling is None else _mean(ceiling[varies]),
+        "mean_split_half_r": np.nan if ceiling is None else _mean(halves_of(responses)[varies]),
         "mean_r_over_ceiling": ratio,
         "mean_pattern_r": _mean(np.diag(patterns)),
         "two_way_accuracy": two_way_accuracy(patterns) if varies.sum() > 2 else np.nan,
@@ -155,8 +184,7 @@ def _judge(
         "n_test": float(len(responses.blocks)),
         "n_repeats": float(len(responses.repeats)),
     }
-    penalty = np.where(varies, np.asarray(penalties)[selection.chosen], 0.0)
-    return Evaluation(r, q, penalty, selection, summary)
+    return Evaluation(r, q, prediction.penalty, prediction.promised, summary)
 
 
 def _mean(values: Floats) -> float:

@@ -4,7 +4,7 @@ A feature space is named ``network`` or ``network+layer``, where ``+`` stands fo
 layer's name in the network: ``resnet50+layer3+5`` is ``layer3.5``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -88,12 +88,12 @@ def extract(
     return output.flatten(1).float().cpu().numpy()
 
 
-def luminance(frames: Iterator[NDArray[np.uint8]]) -> NDArray[np.float32]:
+def luminance(frames: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
     """Mean and deviation of brightness in patches of 1, 2, 4 and 8 per side, (frames, 170)."""
     return np.stack([_patches(_brightness(frame)) for frame in frames])
 
 
-def motion(frames: Iterator[NDArray[np.uint8]]) -> NDArray[np.float32]:
+def motion(frames: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
     """Absolute change of brightness since the frame before, in the same patches, (frames, 170).
 
     The first frame has changed from nothing: 0. A cut shows as change everywhere.

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+ENTRY = "series"
+
 
 @dataclass(frozen=True)
 class Series:
@@ -38,9 +40,8 @@ def save_features(path: Path, series: Mapping[str, Series], about: Mapping[str, 
         tensors[f"features/{name}"] = np.ascontiguousarray(item.features, dtype=np.float32)
         tensors[f"fingerprints/{name}"] = np.ascontiguousarray(item.fingerprints, dtype=np.int64)
     times = {name: [item.rate_hz, item.start_s] for name, item in series.items()}
-    save_file(
-        tensors, path, metadata={"about": json.dumps(dict(about)), "times": json.dumps(times)}
-    )
+    # One entry alone: safetensors writes several in an order that changes from run to run.
+    save_file(tensors, path, metadata={ENTRY: json.dumps({"about": dict(about), "times": times})})
 
 
 def read_about(path: str | Path) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def read_about(path: str | Path) -> dict[str, Any]:
     from safetensors import safe_open
 
     with safe_open(path, "np") as file:
-        return dict(json.loads((file.metadata() or {})["about"]))
+        return dict(json.loads((file.metadata() or {})[ENTRY])["about"])
 
 
 def load_features(path: Path) -> tuple[dict[str, Series], dict[str, Any]]:
@@ -63,8 +64,7 @@ def load_features(path: Path) -> tuple[dict[str, Series], dict[str, Any]]:
 
     try:
         with safe_open(path, "np") as file:
-            metadata = file.metadata() or {}
-            times = json.loads(metadata["times"])
+            entry = json.loads((file.metadata() or {})[ENTRY])
             series = {
                 name: Series(
                     file.get_tensor(f"features/{name}"),
@@ -72,8 +72,8 @@ def load_features(path: Path) -> tuple[dict[str, Series], dict[str, Any]]:
                     start_s,
                     file.get_tensor(f"fingerprints/{name}"),
                 )
-                for name, (rate_hz, start_s) in times.items()
+                for name, (rate_hz, start_s) in entry["times"].items()
             }
-            return series, json.loads(metadata["about"])
+            return series, entry["about"]
     except (SafetensorError, KeyError) as error:
         raise ValueError(f"{path}: not a file of features that step features wrote") from error

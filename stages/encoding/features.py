@@ -1,8 +1,11 @@
 """Step features: turn every stimulus into a series of features of one feature space."""
 
+import hashlib
 import logging
 import tempfile
+from collections.abc import Callable
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from stages.encoding.extraction import (
     motion,
     resolve_layer,
 )
+from stages.encoding.feature_cache import Extracted, extract_once
 from stages.encoding.feature_file import Series, save_features
 from stages.encoding.figures import draw_reconstructions
 from stages.encoding.images import SIZE, fingerprint, to_tensor
@@ -31,6 +35,7 @@ logger = logging.getLogger(__name__)
 BASELINES = {"luminance": luminance, "motion": motion}
 READY = "series"  # the feature space of series that were made elsewhere
 SHOWN_RECONSTRUCTIONS = 6
+BATCHES_TOLD = 20  # of so many, the log tells how far it is
 
 
 def run(
@@ -50,6 +55,7 @@ def run(
     test: list[str],
     epochs: int,
     learning_rate: float,
+    cache: str,
     seed: int,
 ) -> None:
     """Write the features of all stimuli for one feature space.
@@ -73,27 +79,45 @@ def run(
         return
     pictures = {n: p for n, p in paths.items() if kind_of(p) in ("movie", "image")}
     _check_any(pictures, model, "movies or images", paths)
+    identity: list[Any] = [model, frame_rate, frame_step, fit_frame, map_grid]
     with tempfile.TemporaryDirectory(dir=Path(features).parent) as folder:
-        stills = {
-            n: _decode(p, Path(folder) / f"{i}.bin", frame_rate, frame_step, fit_frame)
-            for i, (n, p) in enumerate(pictures.items())
-        }
+        decode = partial(
+            _decode,
+            folder=Path(folder),
+            frame_rate=frame_rate,
+            frame_step=frame_step,
+            fit=fit_frame,
+        )
+        make: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
         if name in BASELINES:
-            values = {n: BASELINES[name](iter(frames)) for n, frames in stills.items()}
+            make = BASELINES[name]
         else:
             net, origin = _build(name, weights[name], seed)
             about |= {"weights": origin, "provenance": RANDOM if origin == RANDOM else REAL}
             if name == "autoencoder":
-                net = _train(net, stills, test, epochs, batch_size, learning_rate, seed, about)
+                net = _train(
+                    net, pictures, decode, test, epochs, batch_size, learning_rate, seed, about
+                )
                 save_file(net.state_dict(), network)
-                _draw_reconstructions(net, next(iter(stills.values())), Path(reconstructions))
+                _draw_reconstructions(
+                    net, decode(next(iter(pictures.values()))), Path(reconstructions)
+                )
             about["layer"] = resolve_layer(net, model)
-            values = {}
-            for n, frames in stills.items():
-                values[n] = _extract(net, about["layer"], frames, map_grid, batch_size)
-                logger.info("%s: %s, %d frames", model, n, len(frames))
-        rate_hz = frame_rate / frame_step
-        series = {n: _series(values[n], stills[n], pictures[n], rate_hz) for n in stills}
+            identity += [about["layer"], _digest(net)]
+            make = partial(_extract, net, about["layer"], map_grid, batch_size)
+
+        def pass_through(path: Path) -> Extracted:
+            frames = decode(path)
+            logger.info("%s: %s, %d frames", model, stimulus_name(path), len(frames))
+            hashes = np.array([fingerprint(frame) for frame in frames], dtype=np.int64)
+            return make(frames), hashes
+
+        series = {}
+        for stimulus, path in pictures.items():
+            place = Path(cache) if cache else None
+            values, hashes = extract_once(path, identity, place, partial(pass_through, path))
+            rate_hz = 0.0 if kind_of(path) == "image" else frame_rate / frame_step
+            series[stimulus] = Series(values, rate_hz, 0.0, hashes)
         save_features(Path(features), series, about)
 
 
@@ -106,15 +130,24 @@ def _build(name: str, given: str | None, seed: int) -> tuple[Any, str]:
     return net.to("cuda" if torch.cuda.is_available() else "cpu"), origin
 
 
+def _digest(net: nn.Module) -> str:
+    """Hash a network's weights, wherever they are from."""
+    digest = hashlib.sha256()
+    for name, values in net.state_dict().items():
+        digest.update(name.encode())
+        digest.update(values.cpu().contiguous().numpy())
+    return digest.hexdigest()
+
+
 def _extract(
-    net: nn.Module, layer: str, frames: NDArray[np.uint8], map_grid: int, batch_size: int
+    net: nn.Module, layer: str, map_grid: int, batch_size: int, frames: NDArray[np.uint8]
 ) -> NDArray[np.float32]:
-    return np.concatenate(
-        [
-            extract(net, layer, frames[start : start + batch_size], map_grid=map_grid)
-            for start in range(0, len(frames), batch_size)
-        ]
-    )
+    parts = []
+    for start in range(0, len(frames), batch_size):
+        parts.append(extract(net, layer, frames[start : start + batch_size], map_grid=map_grid))
+        if len(parts) % BATCHES_TOLD == 0:
+            logger.info("%s: %d of %d frames", layer, start + batch_size, len(frames))
+    return np.concatenate(parts)
 
 
 def _draw_reconstructions(net: nn.Module, frames: NDArray[np.uint8], path: Path) -> None:
@@ -127,7 +160,8 @@ def _draw_reconstructions(net: nn.Module, frames: NDArray[np.uint8], path: Path)
 
 def _train(
     net: Any,
-    stills: dict[str, NDArray[np.uint8]],
+    pictures: dict[str, Path],
+    decode: Callable[[Path], NDArray[np.uint8]],
     test: list[str],
     epochs: int,
     batch_size: int,
@@ -136,7 +170,7 @@ def _train(
     about: dict[str, Any],
 ) -> Autoencoder:
     """Train an autoencoder on the stimuli that no test run shows."""
-    training = [n for n in stills if not any(fnmatch(n, pattern) for pattern in test)]
+    training = [n for n in pictures if not any(fnmatch(n, pattern) for pattern in test)]
     if not training:
         raise ValueError(
             f"autoencoder: every stimulus matches {', '.join(test)} and is for testing; rename the"
@@ -147,7 +181,7 @@ def _train(
         model = Autoencoder(net).to(next(net.parameters()).device)
     losses = train_autoencoder(
         model,
-        _Stack([stills[n] for n in training]),
+        _Stack([decode(pictures[n]) for n in training]),
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
@@ -174,20 +208,15 @@ class _Stack:
 
 
 def _decode(
-    path: Path, scratch: Path, frame_rate: float, frame_step: int, fit: str
+    path: Path, *, folder: Path, frame_rate: float, frame_step: int, fit: str
 ) -> NDArray[np.uint8]:
-    """Decode a stimulus once, to a file, so that any number of frames fits in memory."""
-    with scratch.open("wb") as stream:
+    """Decode a stimulus to a file without a name, so that any number of frames fits in memory."""
+    with tempfile.TemporaryFile(dir=folder) as stream:
         for frame in read_frames(path, frame_rate=frame_rate, frame_step=frame_step, fit=fit):
             stream.write(np.ascontiguousarray(frame).tobytes())
-    return np.memmap(scratch, np.uint8, "r").reshape(-1, SIZE, SIZE, 3)
-
-
-def _series(
-    values: NDArray[np.float32], frames: NDArray[np.uint8], path: Path, rate_hz: float
-) -> Series:
-    hashes = np.array([fingerprint(frame) for frame in frames], dtype=np.int64)
-    return Series(values, 0.0 if kind_of(path) == "image" else rate_hz, 0.0, hashes)
+        stream.flush()
+        # The map keeps the file's content; it is gone with the last frame that is in use.
+        return np.memmap(stream, np.uint8, "r").reshape(-1, SIZE, SIZE, 3)
 
 
 def _check_any(found: object, model: str, what: str, paths: dict[str, Path]) -> None:

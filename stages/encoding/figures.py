@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from stages.encoding.grids import CiftiGrid, Grid, SurfaceGrid, TableGrid, VolumeGrid
 from stages.encoding.provenance import REAL
+from stages.encoding.surfaces import FSAVERAGE5_VERTICES, draw_surfaces, project
 
 mpl.use("Agg")
 
@@ -19,7 +20,6 @@ Floats = NDArray[Any]
 
 DPI = 110
 SLICES = 8
-FSAVERAGE5_VERTICES = 10242
 
 
 def draw_penalties(
@@ -65,12 +65,55 @@ def draw_map(path: Path, grid: Grid, values: Floats, title: str, origin: str) ->
     if isinstance(grid, VolumeGrid):
         figure = _slices(grid, values)
     elif isinstance(grid, SurfaceGrid) and grid.vertices == FSAVERAGE5_VERTICES:
-        figure = _surface(values, "left" if "hemi-L" in path.name else "right")
+        hemisphere = "left" if "hemi-L" in path.name else "right"
+        figure = draw_surfaces({hemisphere: values})
     elif isinstance(grid, TableGrid):
         figure = _bars(grid.columns, values)
     else:
         figure = _histogram(values, grid)
     figure.suptitle(_title(title, origin), fontsize=10)
+    _save(figure, path)
+
+
+def draw_on_surface(path: Path, grid: VolumeGrid, values: Floats, title: str, origin: str) -> None:
+    """Draw a map of MNI space on fsaverage5, both hemispheres from outside, inside and flat."""
+    figure = draw_surfaces(project(grid, values))
+    figure.suptitle(_title(title, origin), fontsize=10)
+    _save(figure, path)
+
+
+def draw_grid(
+    path: Path,
+    conditions: Sequence[str],
+    penalties: Sequence[float],
+    r: Floats,
+    origin: str,
+    published: Floats | None = None,
+) -> None:
+    """Draw conditions × penalties as a table, each row's best in bold; below it as published.
+
+    Parameters
+    ----------
+    r : array, (conditions, penalties)
+    published : array, (conditions, penalties), optional
+        NaN where nothing was printed.
+    """
+    size = (0.72 * len(penalties) + 2.4, 0.42 * len(conditions) + 1.0)
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
+    limit = max(float(np.nanmax(np.abs(r))), 1e-3)
+    axes.imshow(r, cmap="RdBu_r", vmin=-1.6 * limit, vmax=1.6 * limit, aspect="auto")
+    for row, column in np.ndindex(r.shape):
+        is_best = column == np.nanargmax(r[row])
+        text = f"{r[row, column]:.4f}".replace("0.", ".", 1)
+        if published is not None and np.isfinite(published[row, column]):
+            text += f"\n({published[row, column]:.4f})".replace("(0.", "(.", 1)
+        weight = "bold" if is_best else "normal"
+        axes.text(column, row, text, ha="center", va="center", fontsize=7, fontweight=weight)
+    axes.set_xticks(range(len(penalties)), [f"{a:g}" for a in penalties], fontsize=7)
+    axes.set_yticks(range(len(conditions)), conditions, fontsize=7)
+    axes.set_xlabel("penalty α", fontsize=8)
+    told = " (in brackets: published)" if published is not None else ""
+    axes.set_title(_title(f"Mean r over voxels on the test set{told}", origin), fontsize=9)
     _save(figure, path)
 
 
@@ -129,33 +172,6 @@ def _slices(grid: VolumeGrid, values: Floats) -> Any:
         height = float((grid.affine @ [0, 0, k, 1])[2])
         ax.set_title(f"z = {height:.0f} mm", fontsize=8)
     figure.colorbar(shown, ax=axes, shrink=0.7)
-    return figure
-
-
-def _surface(values: Floats, hemisphere: str) -> Any:
-    from nilearn import datasets, plotting
-
-    surfaces = datasets.fetch_surf_fsaverage("fsaverage5")
-    figure = plt.figure(figsize=(9, 3.2))
-    limit = max(float(np.quantile(np.abs(values), 0.995)), 1e-3)
-    for index, (kind, view) in enumerate(
-        (("infl", "lateral"), ("infl", "medial"), ("flat", "dorsal"))
-    ):
-        axes = figure.add_subplot(1, 3, index + 1, projection="3d")
-        plotting.plot_surf(
-            surfaces[f"{kind}_{hemisphere}"],
-            surf_map=values,
-            bg_map=surfaces[f"sulc_{hemisphere}"],
-            hemi=hemisphere,
-            view=view,
-            cmap="RdBu_r",
-            vmin=-limit,
-            vmax=limit,
-            axes=axes,
-            figure=figure,
-            colorbar=index == 2,
-        )
-        axes.set_title("flat" if kind == "flat" else view, fontsize=8)
     return figure
 
 

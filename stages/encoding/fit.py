@@ -25,7 +25,7 @@ from stages.encoding.data import load_spaces, prepare
 from stages.encoding.delays import parse_condition
 from stages.encoding.design import Sampling
 from stages.encoding.evaluation import Q_LEVEL
-from stages.encoding.grids import Grid, TableGrid, open_grid, read_regions
+from stages.encoding.grids import Grid, TableGrid, VolumeGrid, open_grid, read_regions
 from stages.encoding.provenance import SYNTHETIC, join_origins
 from stages.encoding.recordings import is_synthetic, read_runs
 from stages.encoding.responses import Responses
@@ -33,6 +33,8 @@ from stages.encoding.selection import assign_folds
 from stages.encoding.tables import write_rows
 
 logger = logging.getLogger(__name__)
+
+MNI = "_space-MNI152"  # in the names of series that fsaverage's surfaces fit
 
 
 def run(
@@ -53,6 +55,7 @@ def run(
     penalties_figure: str,
     lags_figure: str,
     map_figure: str,
+    surface_figure: str,
     conditions: list[str],
     penalties: list[float],
     protocol: str,
@@ -97,7 +100,7 @@ def run(
             provenance,
             Path(folder),
             test=test,
-            longest_lag_s=max(lag for c in parsed for lag in (*c.lags_s, *lags)),
+            longest_lag_s=max(*(c.reach_s for c in parsed), *lags),
             drops=(drop_initial, drop_initial_test),
             sampling=Sampling(runs[0].tr_s if frame == "mean" else 0.0, combine),
             high_pass_hz=high_pass_hz,
@@ -134,7 +137,10 @@ def run(
             targets = (volume_maps, surface_maps, grayordinate_maps, region_maps)
             _write_maps(grid, targets, results.maps, origin)
             name = results.best
-            figures.draw_map(Path(map_figure), grid, results.found[name].r, f"r of {name}", origin)
+            drawn = (results.found[name].r, f"r of {name}", origin)
+            figures.draw_map(Path(map_figure), grid, *drawn)
+            if isinstance(grid, VolumeGrid) and MNI in runs[0].bold.name:
+                figures.draw_on_surface(Path(surface_figure), grid, *drawn)
         write_rows(Path(conditions_table), results.rows)
 
 

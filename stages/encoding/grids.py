@@ -217,8 +217,8 @@ def check_grid(path: Path, image: Any, shape: tuple[int, ...], affine: Floats) -
 def read_regions(path: Path, grid: Grid) -> dict[str, NDArray[np.bool_]]:
     """Read regions as members of a grid, by name.
 
-    A NIfTI or GIFTI label image; names are from GIFTI's table or ``index``, ``name`` of the .tsv
-    beside a NIfTI, otherwise the numbers.
+    A NIfTI, GIFTI or CIFTI label image; names are from GIFTI's or CIFTI's table, or ``index``,
+    ``name`` of the .tsv beside a NIfTI, otherwise the numbers.
 
     Raises
     ------
@@ -242,6 +242,12 @@ def read_regions(path: Path, grid: Grid) -> dict[str, NDArray[np.bool_]]:
         names = image.labeltable.get_labels_as_dict()
         if len(labels) != grid.size:
             raise ValueError(f"{path}: {len(labels)} vertices, but responses have {grid.size}")
+    elif isinstance(grid, CiftiGrid) and isinstance(image, nib.Cifti2Image):
+        if image.header.get_axis(1) != grid.axis:
+            raise ValueError(f"{path}: other grayordinates than the responses have")
+        labels = np.asarray(image.dataobj)[0].astype(int)
+        table = getattr(image.header.get_axis(0), "label", [{}])[0]
+        names = {key: name for key, (name, _colour) in table.items()}
     else:
         raise ValueError(f"{path}: regions must be a label image on the grid of the responses")
     return {names.get(int(n), f"region{n}"): labels == n for n in np.unique(labels) if n != 0}

@@ -6,23 +6,28 @@ from pathlib import Path
 from typing import Any
 
 from stages.encoding.provenance import REAL
-from stages.encoding.tables import number, read_rows
+from stages.encoding.tables import read_rows
 
-FOLDER = Path(__file__).parents[2] / "specs" / "published"
-TABLE_1 = FOLDER / "movie-encoding-table1.tsv"
-TABLE_2 = FOLDER / "movie-encoding-table2.tsv"
+# A data file that travels with every image; nothing of the package beside it is imported.
+PRINTED = Path(__file__).parents[2] / "specs" / "published" / "movie-encoding.tsv"
 
 
-def read_table_2() -> dict[tuple[str, float], float]:
-    """Read the 108 correlations by condition and penalty."""
-    return {
-        (row["condition"], float(row["penalty"])): float(row["mean_voxel_r"])
-        for row in read_rows(TABLE_2)
-    }
+def read_printed() -> dict[str, float]:
+    """Read the study's numbers by item: Table 1, and Table 2 as ``name_cell`` names its cells."""
+    return {row["item"]: float(row["value"]) for row in read_rows(PRINTED)}
+
+
+def name_cell(condition: str, penalty: float) -> str:
+    """Name a cell of Table 2.
+
+    >>> name_cell("vgg16@4,5,6", 25000.0)
+    'vgg16@4,5,6_25000'
+    """
+    return f"{condition}_{penalty:g}"
 
 
 def compare(
-    rows: Sequence[Mapping[str, str]], printed: Mapping[tuple[str, float], float]
+    rows: Sequence[Mapping[str, str]], printed: Mapping[str, float]
 ) -> list[dict[str, Any]]:
     """Average participants' cells and put the printed number and the difference beside each.
 
@@ -33,7 +38,7 @@ def compare(
     rows : sequence of mapping
         Of all participants: condition, penalty, mean_voxel_r, provenance.
     printed : mapping
-        (condition, penalty) → correlation.
+        Item → correlation, from ``read_printed``.
 
     Returns
     -------
@@ -51,7 +56,8 @@ def compare(
     for (condition, penalty), cell in cells.items():
         origins = {row["provenance"] for row in cell}
         mean = means[condition, penalty]
-        known = printed.get((condition, penalty), math.nan) if origins == {REAL} else math.nan
+        is_real = origins == {REAL}
+        known = printed.get(name_cell(condition, penalty), math.nan) if is_real else math.nan
         rivals = [value for (_, alpha), value in means.items() if alpha == penalty]
         best = max(value for (name, _), value in means.items() if name == condition)
         table.append(
@@ -72,7 +78,7 @@ def compare(
 
 
 def describe_models(
-    provenance: Mapping[str, str], counts: Mapping[str, int]
+    provenance: Mapping[str, str], counts: Mapping[str, int], printed: Mapping[str, float]
 ) -> list[dict[str, Any]]:
     """Repeat Table 1 with the parameters that our networks have.
 
@@ -80,12 +86,12 @@ def describe_models(
     """
     return [
         {
-            "model": row["model"],
-            "parameters": counts[row["model"]],
-            "published_parameters": int(row["parameters"]),
-            "published_top1_error": number(row["top1_error"]),
-            "published_top5_error": number(row["top5_error"]),
-            "weights": provenance.get(row["model"], "not used"),
+            "model": model,
+            "parameters": count,
+            "published_parameters": int(printed[f"parameters_{model}"]),
+            "published_top1_error": printed[f"top1_error_{model}"],
+            "published_top5_error": printed[f"top5_error_{model}"],
+            "weights": provenance.get(model, "not used"),
         }
-        for row in read_rows(TABLE_1)
+        for model, count in counts.items()
     ]

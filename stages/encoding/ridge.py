@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 FEATURE_CHUNK = 2048  # columns of X that are float64 at a time while a Gram matrix is summed
+GRAM_CHUNK = 512  # rows of a Gram matrix that are computed at a time, up to its diagonal
 VOXEL_CHUNK = 2048  # voxels whose predictions for all penalties are held at a time
 
 Floats = NDArray[Any]
@@ -99,15 +100,13 @@ def factorise(X: Tensor) -> Factor:
         raise ValueError("the features hold values that are not finite; look at the feature files")
     mean = X.mean(0, dtype=torch.float64)
     n, p = X.shape
+    gram = X.new_zeros((min(n, p), min(n, p)), dtype=torch.float64)
     if p > n:
-        gram = X.new_zeros((n, n), dtype=torch.float64)
         for columns in _chunks(p, FEATURE_CHUNK):
-            part = X[:, columns].double() - mean[columns]
-            gram.addmm_(part, part.T)
+            _add_lower_half(gram, X[:, columns].double() - mean[columns])
     else:
-        centred = X.double() - mean
-        gram = centred.T @ centred
-    values, vectors = torch.linalg.eigh(gram)
+        _add_lower_half(gram, (X.double() - mean).T)
+    values, vectors = torch.linalg.eigh(gram, UPLO="L")
     # Rounding makes eigenvalues that are zero slightly negative.
     return Factor(X, mean, values.clamp_min(0.0), vectors)
 
@@ -224,7 +223,7 @@ def predict(operator: Operator, Y: Floats, chosen: NDArray[np.intp]) -> Floats:
         members = np.flatnonzero(chosen == index)
         for rows in _chunks(len(members), VOXEL_CHUNK):
             voxels = members[rows]
-            responses = _to_operator(_less_mean(Y[:, voxels]), operator)
+            responses = _to_operator(_less_mean(Y.T[voxels].T), operator)
             predicted[voxels] = part.apply(responses)[:, 0].cpu().numpy()
     return predicted.T
 
@@ -251,6 +250,18 @@ def _less_mean(Y: Floats) -> Floats:
 def _to_operator(columns: Floats, operator: Operator) -> Tensor:
     """Turn samples × voxels into voxels × samples on the operator's device, in its type."""
     return torch.from_numpy(np.ascontiguousarray(columns.T)).to(operator.left)
+
+
+def _add_lower_half(gram: Tensor, part: Tensor) -> None:
+    """Add part @ part.T to the lower half of a symmetric matrix, and nothing to most of the rest.
+
+    Parameters
+    ----------
+    gram : Tensor, (k, k)
+    part : Tensor, (k, any)
+    """
+    for rows in _chunks(len(gram), GRAM_CHUNK):
+        gram[rows, : rows.stop].addmm_(part[rows], part[: rows.stop].T)
 
 
 def _project(factor: Factor, T: Tensor) -> Tensor:

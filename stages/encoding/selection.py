@@ -142,4 +142,5 @@ class _Rows:
 
     def __getitem__(self, key: tuple[slice, slice]) -> Floats:
         _, columns = key
-        return np.asarray(self._array[:, columns])[self._rows]
+        # Voxels are rows in memory, and stay so: nothing is turned around on the way.
+        return np.take(self._array[:, columns].T, self._rows, axis=1).T

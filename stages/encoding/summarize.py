@@ -9,8 +9,8 @@ from scipy import stats
 
 from stages.encoding import figures, resnet50, vgg16
 from stages.encoding.feature_file import read_about
-from stages.encoding.provenance import REAL, join_origins
-from stages.encoding.published import compare, describe_models, read_table_2
+from stages.encoding.provenance import join_origins
+from stages.encoding.published import compare, describe_models, read_printed
 from stages.encoding.tables import number, read_rows, write_rows
 
 MEASURES = (
@@ -37,6 +37,7 @@ def run(
     group: str,
     group_regions: str,
     curves_figure: str,
+    table2_figure: str,
     people_figure: str,
     regions_figure: str,
     seed: int,
@@ -53,20 +54,15 @@ def run(
     if not rows:
         raise ValueError("no participant's table has a row; run step fit again")
     origins = {str(about["model"]): str(about["weights"]) for about in map(read_about, features)}
-    write_rows(Path(models), describe_models(origins, PARAMETERS))
+    printed = read_printed()
+    write_rows(Path(models), describe_models(origins, PARAMETERS, printed))
     origin = join_origins(row["provenance"] for row in rows if row["provenance"] != "n/a")
     grid = [row for row in rows if row["protocol"] == "published"]
     if grid:
-        printed = read_table_2()
         cells = compare(grid, printed)
         write_rows(Path(table2), cells)
         write_rows(Path(pairs), compare_models(cells))
-        penalties = sorted({float(row["penalty"]) for row in grid})
-        curves = _curves({(c["condition"], c["penalty"]): c["mean_voxel_r"] for c in cells})
-        beside = _curves(printed) if origin == REAL else None
-        figures.draw_penalties(
-            Path(curves_figure), penalties, curves, "test runs, raw features", origin, beside
-        )
+        _draw_cells(cells, Path(curves_figure), Path(table2_figure), origin)
     summary = [r for r in rows if r["protocol"] != "published"]
     write_rows(Path(group), summarize(summary, ("condition", "protocol"), MEASURES))
     chosen = [row for row in rows if row["protocol"] == "selected"]
@@ -171,16 +167,26 @@ def compare_models(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return table
 
 
-def _curves(cells: Mapping[tuple[str, float], float]) -> dict[str, Any]:
-    names = dict.fromkeys(condition for condition, _ in cells)
-    return {
-        name: np.array([r for (c, _), r in sorted(cells.items(), key=_penalty) if c == name])
-        for name in names
-    }
-
-
-def _penalty(item: tuple[tuple[str, float], float]) -> float:
-    return item[0][1]
+def _draw_cells(
+    cells: Sequence[Mapping[str, Any]], curves_figure: Path, table_figure: Path, origin: str
+) -> None:
+    """Draw Table 2 as curves and as a table, ours and, where it stands beside ours, the study's."""
+    names = list(dict.fromkeys(cell["condition"] for cell in cells))
+    penalties = sorted({cell["penalty"] for cell in cells})
+    ours, theirs = np.full((2, len(names), len(penalties)), np.nan)
+    for cell in cells:
+        place = names.index(cell["condition"]), penalties.index(cell["penalty"])
+        ours[place], theirs[place] = cell["mean_voxel_r"], cell["published"]
+    known = theirs if np.isfinite(theirs).any() else None
+    figures.draw_penalties(
+        curves_figure,
+        penalties,
+        dict(zip(names, ours, strict=True)),
+        "test runs, raw features",
+        origin,
+        None if known is None else dict(zip(names, known, strict=True)),
+    )
+    figures.draw_grid(table_figure, names, penalties, ours, origin, known)
 
 
 def _draw(

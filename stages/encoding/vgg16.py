@@ -11,6 +11,8 @@ class VGG16(nn.Module):
     """Classify images, (B, 3, 224, 224) → (B, 1000) logits.
 
     ``classifier.0`` is fc6, ``classifier.3`` fc7, before rectification; ``.1`` and ``.4`` after it.
+    Random weights are drawn as torchvision draws them: without normalisation in between, PyTorch's
+    own are so small that all images come out alike.
     """
 
     def __init__(self) -> None:
@@ -34,6 +36,13 @@ class VGG16(nn.Module):
             nn.Dropout(),
             nn.Linear(4096, 1000),
         )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+            elif isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, 0.0, 0.01)
+                nn.init.zeros_(module.bias)
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute logits."""

@@ -37,7 +37,9 @@ BENCHMARKS = {
     "harmonization": Benchmark("harmonization_speed"),
     "audit": Benchmark("harmonization_audit"),
     "audit-phantoms": Benchmark("harmonization_audit", ("--phantoms",)),
-    "ridge": Benchmark("encoding_ridge", ("--voxels", "8192")),
+    "ridge": Benchmark(
+        "encoding_ridge", ("--voxels", "8192", "--repeats", "5", "--reference-penalties", "2")
+    ),
     "ridge-full": Benchmark("encoding_ridge", ("--voxels", "65665", "--references", "none")),
     "ridge-table2": Benchmark(
         "encoding_ridge", ("--voxels", "65665", "--references", "none", "--features", "table2")

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import itertools
 import json
 import pickle
 from pathlib import Path
@@ -13,13 +14,18 @@ from scipy.io import loadmat
 
 TR_S = 1.5
 SHIFT_VOLUMES = 3  # the recordings were moved back by this much, see their README
-RUN_LENGTHS = (946, 1030)
 REGIONS = {"earlyvisual": "early_visual", "hippocampus": "bilateral_hipp", "pmc": "pmc_nn"}
 MISSING_TAIL = {5: 50}  # person → volumes at the end that were not recorded
 PEOPLE = 17
+WHOLE = [p for p in range(PEOPLE) if p + 1 not in MISSING_TAIL]  # by index
 WHO = ("Sherlock", "John", "Lestrade", "The Man", "Donovan")
 ANGLES = ("Long", "Medium", "Close Up", "Over", "Tracking")
+LISTS = ("Name - All", "Name - Focus", "Name - Speaking", "Camera Angle", "Space-In/Outdoor")
+COMMON = 20  # segments that have a label, so that it becomes a feature
 HAXBY_TR_S = 2.5
+
+Bounds = list[tuple[int, int]]  # first volume and the one after the last, for each run
+RUNS: Bounds = [(0, 946), (946, 1976)]
 
 
 def read_courses(source: Path) -> dict[str, np.ndarray]:
@@ -40,29 +46,42 @@ def write_people(source: Path, root: Path, features: np.ndarray) -> None:
 
 
 def write_group_mean(source: Path, root: Path, features: np.ndarray, *, draws: int) -> None:
-    """Write the people's mean courses, and those of redrawn people, as columns of one participant.
+    """Write means over people as columns of one participant.
 
-    The person whose recording is cut off is left out, so that every mean is of whole courses.
+    The mean of all, those without one person, and those of people redrawn ``draws`` times. The
+    person whose recording is cut off is left out, so that every mean is of whole courses.
     """
     rng = np.random.default_rng(0)
     table = {}
     for name, course in read_courses(source).items():
-        people = [p for p in range(PEOPLE) if p + 1 not in MISSING_TAIL]
-        table[f"{name}+mean"] = course[:, people].mean(1)
+        table[f"{name}+mean"] = course[:, WHOLE].mean(1)
+        for person in WHOLE:
+            others = [p for p in WHOLE if p != person]
+            table[f"{name}+without{person + 1}"] = course[:, others].mean(1)
         for draw in range(draws):
-            again = rng.choice(people, len(people))
-            table[f"{name}+draw{draw}"] = course[:, again].mean(1)
+            table[f"{name}+draw{draw}"] = course[:, rng.choice(WHOLE, len(WHOLE))].mean(1)
     write_participant(root / "sub-mean", table, features)
 
 
+def write_first_run(source: Path, root: Path, features: np.ndarray, *, pieces: int) -> None:
+    """Write the mean courses of run 1 alone, cut into pieces that are runs of their own."""
+    table = {name: course[:, WHOLE].mean(1) for name, course in read_courses(source).items()}
+    edges = np.linspace(*RUNS[0], pieces + 1).astype(int).tolist()
+    write_participant(root / "sub-mean", table, features, list(itertools.pairwise(edges)))
+
+
 def write_participant(
-    folder: Path, table: dict[str, np.ndarray], features: np.ndarray, *, missing: int = 0
+    folder: Path,
+    table: dict[str, np.ndarray],
+    features: np.ndarray,
+    runs: Bounds = RUNS,
+    *,
+    missing: int = 0,
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    starts = np.cumsum([0, *RUN_LENGTHS])
-    for run, length in enumerate(RUN_LENGTHS, start=1):
-        rows = slice(starts[run - 1], starts[run])
-        kept = length - (missing if run == 2 else 0)
+    for run, (first, stop) in enumerate(runs, start=1):
+        rows = slice(first, stop)
+        kept = stop - first - (missing if run == len(runs) else 0)
         stem = f"{folder.name}_task-sherlock_run-{run}"
         path = folder / f"{stem}_seg-rois_timeseries.tsv"
         values = np.column_stack([course[rows] for course in table.values()])[:kept]
@@ -74,11 +93,10 @@ def write_participant(
 def write_pmc_voxels(source: Path, root: Path) -> Path:
     """Write the 481 voxels of person 1 as volumes of 481 × 1 × 1."""
     data = loadmat(source / "pmc_nn_sherlock_movie_s1.mat")["rdata"]
-    starts = np.cumsum([0, *RUN_LENGTHS])
     features = annotate(source)
     root.mkdir(parents=True, exist_ok=True)
-    for run in (1, 2):
-        rows = slice(starts[run - 1], starts[run])
+    for run, bounds in enumerate(RUNS, start=1):
+        rows = slice(*bounds)
         stem = f"sub-01_task-sherlock_run-{run}"
         image = nib.Nifti1Image(data[:, None, None, rows].astype(np.float32), np.eye(4))
         nib.save(image, root / f"{stem}_desc-preproc_bold.nii.gz")
@@ -90,9 +108,7 @@ def write_pmc_voxels(source: Path, root: Path) -> Path:
 
 def annotate(source: Path) -> np.ndarray:
     """Turn the 1,000 segments into one row of features per volume, (1976, features)."""
-    table = pd.read_excel(source / "Sherlock_Segments_1000_NN_2017.xlsx")
-    table.columns = [str(column).strip() for column in table.columns]
-    table = table.dropna(subset=["Start Time (TRs, 1.5s)", "End Time (TRs, 1.5s)"])
+    table = _read_segments(source)
     raters = range(1, 5)
     arousal = np.mean([table[f"Arousal - Rater {r}"] for r in raters], axis=0)
     valence = np.mean([table[f"Valence - Rater {r}"] == "+" for r in raters], axis=0)
@@ -111,9 +127,35 @@ def annotate(source: Path) -> np.ndarray:
         ),
         *(angle.str.contains(kind) for kind in ANGLES),
     ]
+    return _lay_out(table, columns)
+
+
+def annotate_fully(source: Path) -> np.ndarray:
+    """The same of everything that the segments are labelled with, raters one by one."""
+    table = _read_segments(source)
+    columns: list = []
+    for name in LISTS:
+        parts = table[name].fillna("").map(lambda text: {part.strip() for part in text.split(",")})
+        counts = pd.Series([part for found in parts for part in found if part]).value_counts()
+        for label in sorted(counts.index[counts >= COMMON]):
+            columns.append(parts.map(lambda found, label=label: label in found))
+    columns += [table[c].fillna(table[c].median()) for c in table if c.startswith("Arousal")]
+    columns += [table[c] == "+" for c in table if c.startswith("Valence")]
+    columns += [table["Music Presence"] == "Yes", table["Words on Screen"].notna()]
+    return _lay_out(table, [*columns, table["Name - Speaking"].notna()])
+
+
+def _read_segments(source: Path) -> pd.DataFrame:
+    table = pd.read_excel(source / "Sherlock_Segments_1000_NN_2017.xlsx")
+    table.columns = [str(column).strip() for column in table.columns]
+    return table.dropna(subset=["Start Time (TRs, 1.5s)", "End Time (TRs, 1.5s)"])
+
+
+def _lay_out(table: pd.DataFrame, columns: list) -> np.ndarray:
+    """Hold each segment's values while it lasts; mark where segments and scenes begin."""
     values = np.column_stack([np.asarray(column, dtype=float) for column in columns])
     is_scene = table["Scene Segments"].notna().to_numpy()
-    features = np.zeros((sum(RUN_LENGTHS), values.shape[1] + 2))
+    features = np.zeros((RUNS[-1][1], values.shape[1] + 2))
     first = table["Start Time (TRs, 1.5s)"].to_numpy(int) - 1
     last = table["End Time (TRs, 1.5s)"].to_numpy(int)
     for start, stop, row in zip(first, last, values, strict=True):

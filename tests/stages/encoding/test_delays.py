@@ -4,8 +4,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nilearn.glm.first_level import spm_hrf
 
-from stages.encoding.delays import Shown, parse_condition, sample_features, usable_volumes
+from stages.encoding.delays import (
+    HRF_LAGS_S,
+    Shown,
+    canonical_response,
+    convolve_features,
+    parse_condition,
+    sample_features,
+    usable_volumes,
+)
 
 RAMP = Shown("ramp", 10.0, 20.0, 2.0, np.arange(40, dtype=np.float32)[:, None])
 
@@ -35,6 +44,28 @@ def test_lags_side_by_side_or_averaged():
     times = np.array([20.0])
     assert sample_features([RAMP], times, [4.0, 5.0]).tolist() == [[12.0, 10.0]]
     assert sample_features([RAMP], times, [4.0, 5.0], combine="mean").tolist() == [[11.0]]
+
+
+def test_the_canonical_response_is_spms():
+    theirs = spm_hrf(1.0, oversampling=1000, time_length=32.0)
+    ours = canonical_response(np.linspace(0, 32, 32000))
+    # nilearn's begins one of its samples, 1 ms, later.
+    np.testing.assert_allclose(ours / ours.max(), theirs / theirs.max(), atol=1e-3)
+
+
+def test_convolution_of_an_impulse_is_the_response_and_of_a_constant_the_constant():
+    flash = Shown("flash", 10.0, 1.0, 1.0, np.ones((1, 1), np.float32))
+    response = canonical_response(np.array(HRF_LAGS_S))
+    times = 10.0 + np.array(HRF_LAGS_S)
+    X = convolve_features([flash], times)
+    np.testing.assert_allclose(X[:, 0], response / response.sum(), rtol=1e-5)
+    steady = Shown("grey", 0.0, 100.0, 1.0, np.full((100, 2), 7.0, np.float32))
+    np.testing.assert_allclose(convolve_features([steady], np.array([30.0, 90.0])), 7.0, rtol=1e-5)
+
+
+def test_convolution_takes_means_over_a_window_too():
+    near, mean = (convolve_features([RAMP], np.array([25.2]), window_s=w) for w in (0.0, 2.0))
+    assert near != mean
 
 
 @given(st.floats(0, 15), st.lists(st.floats(0, 30), min_size=1, max_size=5))
@@ -68,3 +99,6 @@ def test_conditions_are_written_as_they_are_read():
     condition = parse_condition("vgg16+fc6@4,4.5")
     assert condition.model == "vgg16+fc6"
     assert parse_condition(condition.name) == condition
+    convolved = parse_condition("luminance@hrf")
+    assert parse_condition(convolved.name) == convolved
+    assert (convolved.reach_s, condition.reach_s) == (10.0, 4.5)

@@ -6,7 +6,8 @@ import pytest
 
 from stages.encoding.design import refuse_too_large
 from stages.encoding.figures import draw_map
-from stages.encoding.grids import SurfaceGrid, open_grid, read_regions
+from stages.encoding.grids import CiftiGrid, SurfaceGrid, VolumeGrid, open_grid, read_regions
+from stages.encoding.surfaces import project
 
 
 def write_volume(path, data):
@@ -83,6 +84,37 @@ def test_surface_labels_are_regions(tmp_path):
     assert {name: int(inside.sum()) for name, inside in regions.items()} == {"V1": 2, "V2": 1}
     with pytest.raises(ValueError, match="4 vertices, but responses have 5"):
         read_regions(tmp_path / "l.label.gii", SurfaceGrid(5))
+
+
+def test_grayordinate_labels_are_regions(tmp_path):
+    data = np.zeros((3, 16), np.float32)
+    grid = open_grid(write_cifti(tmp_path / "a_bold.dtseries.nii", data), [])
+    labels = np.repeat([0, 1, 2], [4, 8, 4])[None]
+    table = {0: ("???", (0, 0, 0, 0)), 1: ("cortex", (1, 0, 0, 1)), 2: ("thalamus", (0, 1, 0, 1))}
+    axes = (nib.cifti2.LabelAxis(["parts"], [table]), grid.axis)
+    nib.save(nib.Cifti2Image(labels.astype(np.float32), header=axes), tmp_path / "l.dlabel.nii")
+    regions = read_regions(tmp_path / "l.dlabel.nii", grid)
+    assert {n: int(inside.sum()) for n, inside in regions.items()} == {"cortex": 8, "thalamus": 4}
+    other = CiftiGrid(nib.cifti2.BrainModelAxis.from_mask(np.ones((4, 2, 2)), name="brain_stem"))
+    with pytest.raises(ValueError, match="other grayordinates"):
+        read_regions(tmp_path / "l.dlabel.nii", other)
+
+
+def test_a_volume_is_projected_where_it_lies(tmp_path):
+    """A value that is the world coordinate x comes back at each vertex as about its own x."""
+    from nilearn import datasets, surface
+
+    shape, affine = (47, 57, 47), np.diag([4.0, 4, 4, 1])
+    affine[:3, 3] = [-94, -130, -76]
+    mask = np.ones(shape, dtype=bool)
+    x = (affine[0, 0] * np.indices(shape)[0] + affine[0, 3])[mask]
+    for side, values in project(VolumeGrid(mask, affine), x).items():
+        meshes = datasets.fetch_surf_fsaverage("fsaverage5")
+        inner, outer = (
+            surface.load_surf_mesh(meshes[f"{kind}_{side}"]).coordinates[:, 0]
+            for kind in ("white", "pial")
+        )
+        np.testing.assert_allclose(values, (inner + outer) / 2, atol=0.1)
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,8 @@ def test_vgg16_fc7_is_rectified_and_4096_wide(frames):
     before = extract(network, resolve_layer(network, "vgg16+fc7raw"), frames[:1], map_grid=1)
     assert after.shape == (1, 4096)
     np.testing.assert_allclose(after, np.maximum(before, 0), rtol=1e-6)
+    dark = extract(network, "classifier.4", frames[1:] // 4, map_grid=1)
+    assert np.abs(dark - after).mean() > 0.1 * after.mean(), "random weights must tell images apart"
 
 
 def test_unknown_layers_are_refused_with_a_list(resnet):

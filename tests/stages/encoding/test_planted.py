@@ -5,10 +5,10 @@ import pytest
 
 from stages.encoding.ceiling import noise_ceiling
 from stages.encoding.comparison import score_lags, split_by_bands, split_by_ridge
-from stages.encoding.delays import Shown, sample_features
-from stages.encoding.evaluation import evaluate, score_grid
+from stages.encoding.delays import Shown, convolve_features, sample_features
+from stages.encoding.evaluation import choose, judge, predict_selected, score_grid
 from stages.encoding.responses import Responses
-from stages.encoding.selection import assign_folds
+from stages.encoding.selection import assign_folds, select_penalties
 from tests.stages.encoding.simulator import Simulation, simulate
 
 PENALTIES = [0.1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5]
@@ -39,25 +39,29 @@ def responses_of(s: Simulation) -> Responses:
 
 
 def design(s: Simulation, lags):
+    def sample(shown, volumes):
+        times = s.times(volumes)
+        if lags == "hrf":
+            return convolve_features([shown], times)
+        return sample_features([shown], times, lags)
+
     length = len(s.Y) // len(s.train)
-    train = [sample_features([shown], s.times(length), lags) for shown in s.train]
-    return np.vstack(train), sample_features([s.test], s.times(s.repeats.shape[1]), lags)
+    train = [sample(shown, length) for shown in s.train]
+    return np.vstack(train), sample(s.test, s.repeats.shape[1])
 
 
-def fit(s: Simulation, lags, seed=0):
+def predict(s: Simulation, lags):
     X, T = design(s, lags)
-    return evaluate(
-        X,
-        T,
-        responses_of(s),
-        assign_folds(s.runs, folds=5),
-        PENALTIES,
-        block=10,
-        permutations=199,
-        least_ceiling=0.1,
-        seed=seed,
-        device="cpu",
-    )
+    fold = assign_folds(s.runs, folds=5)
+    return predict_selected(X, T, responses_of(s), fold, PENALTIES, device="cpu")[0]
+
+
+def judged(s: Simulation, prediction):
+    return judge(prediction, responses_of(s), block=10, permutations=199, least_ceiling=0.1, seed=0)
+
+
+def fit(s: Simulation, lags):
+    return judged(s, predict(s, lags))
 
 
 def test_lags_are_found_and_shapes_are_told_apart(planted):
@@ -73,6 +77,41 @@ def test_lags_are_found_and_shapes_are_told_apart(planted):
         assert best in (5.0, 6.0)
         assert multiple > single[best]
     assert abs(single[0.0]) < 0.05, "a response cannot come before what it answers"
+
+
+def test_the_canonical_response_is_best_where_it_is_the_truth(planted):
+    """One column per feature learns less about the shape, so it wins only if its shape is right."""
+    response, s = planted
+    driven = slice(0, s.driven)
+    convolved = fit(s, "hrf").r[driven].mean()
+    multiple = max(fit(s, lags).r[driven].mean() for lags in MULTIPLE)
+    assert (convolved > multiple) == (response == "hrf")
+
+
+def test_of_two_conditions_each_voxel_takes_its_better_one():
+    """Half of the voxels answer after 4 s, half by the canonical response, to the same movie."""
+    one, other = (simulate(response=kind, driven=100, null=30) for kind in ("delay", "hrf"))
+    assert np.array_equal(one.test.features, other.test.features)
+    s = Simulation(
+        **{
+            **vars(one),
+            "Y": np.hstack([one.Y, other.Y]),
+            "repeats": np.concatenate([one.repeats, other.repeats], axis=2),
+        }
+    )
+    delay, hrf = predict(s, [4.0]), predict(s, "hrf")
+    chosen = choose(choose(None, delay), hrf)
+    results = {n: judged(s, p) for n, p in (("4", delay), ("hrf", hrf), ("chosen", chosen))}
+    for name, result in results.items():
+        if name != "chosen":
+            assert results["chosen"].r.mean() > result.r.mean() + 0.02
+    strong, count = slice(40, 100), len(one.Y[0])
+    assert (hrf.promised > delay.promised)[:count][strong].mean() < 0.05
+    assert (hrf.promised > delay.promised)[count:][strong].mean() > 0.95
+    is_null = np.zeros(2 * count, dtype=bool)
+    is_null[100:count] = is_null[count + 100 :] = True
+    null = results["chosen"].r[is_null]
+    assert abs(null.mean()) < 0.03, "a choice among conditions must not leak into the test"
 
 
 def test_the_map_of_lags_is_right_voxel_by_voxel(delayed):
@@ -123,10 +162,8 @@ def test_the_grid_is_unimodal_and_agrees_with_cross_validation(delayed):
     best = int(curve.argmax())
     assert (np.diff(curve[: best + 1]) > 0).all()
     assert (np.diff(curve[best:]) < 0).all()
-    result = fit(delayed, [4.0])
-    on_training = int(result.selection.r.mean(1).argmax())
-    assert abs(best - on_training) <= 1, "within one decade"
-    assert len(fold) == len(X)
+    on_training = select_penalties(X, delayed.Y, fold, PENALTIES).r.mean(1)
+    assert abs(best - int(on_training.argmax())) <= 1, "within one decade"
 
 
 def test_two_way_identification_is_perfect_for_strong_and_chance_for_no_signal(delayed):

@@ -117,6 +117,7 @@ def test_chunks_of_voxels_and_features_do_not_matter(data, monkeypatch):
     X, T, Y, Z = data
     whole = correlate(operator_of(X, T), Y, Z)
     monkeypatch.setattr(ridge, "FEATURE_CHUNK", 7)
+    monkeypatch.setattr(ridge, "GRAM_CHUNK", 11)
     np.testing.assert_allclose(whole, correlate(operator_of(X, T), Y, Z, chunk=3), rtol=1e-10)
 
 

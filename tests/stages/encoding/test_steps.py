@@ -219,6 +219,49 @@ def test_ready_features_of_a_stimulus_are_a_space_too(dataset, tmp_path):
     assert float(row["mean_voxel_r"]) > 0.3
 
 
+def test_grayordinates_are_responses_too(dataset, tmp_path):
+    axis = nib.cifti2.BrainModelAxis.from_mask(np.ones(media.SHAPE), name="thalamus_left")
+    runs = []
+    for path in files(dataset)["bold"]:
+        data = nib.load(path).get_fdata().reshape(-1, media.MOVIE_S).T.astype(np.float32)
+        axes = (nib.cifti2.SeriesAxis(0, 1, len(data)), axis)
+        runs.append(tmp_path / f"{path.name.split('_space')[0]}_bold.dtseries.nii")
+        nib.save(nib.Cifti2Image(data, header=axes), runs[-1])
+        about = json.dumps({"RepetitionTime": 1.0})
+        runs[-1].with_name(runs[-1].name.replace(".dtseries.nii", ".json")).write_text(about)
+    made = call("fit", tmp_path, **files(dataset, bold=runs, masks=[]))
+    image = nib.load(made["grayordinate_maps"])
+    where = image.header.get_axis(0).name.tolist().index("r luminance@4")
+    assert image.get_fdata()[where].reshape(media.SHAPE)[2:].mean() > 0.7
+
+
+def test_a_convolved_condition_and_the_choice_among_all_are_reported(dataset, tmp_path):
+    spaces = ["luminance@4", "motion@4", "luminance@hrf"]
+    made = call("fit", tmp_path, **files(dataset, conditions=spaces))
+    (convolved,) = rows_of(made["conditions_table"], condition="luminance@hrf")
+    assert (convolved["lags"], convolved["n_features"]) == ("hrf", "170")
+    (chosen,) = rows_of(made["conditions_table"], protocol="chosen")
+    promised = [
+        float(r["mean_cv_r"]) for r in rows_of(made["conditions_table"], protocol="selected")
+    ]
+    assert float(chosen["mean_cv_r"]) >= max(promised)
+    (driven,) = rows_of(made["regions_table"], condition="chosen", region="all")
+    assert driven["mean_r"] == chosen["mean_voxel_r"]
+    assert chosen["provenance"] == "synthetic"
+
+
+def test_maps_in_mni_space_are_drawn_on_the_surface_too(dataset, fitted, tmp_path):
+    assert not fitted["surface_figure"].exists(), "the first dataset is in T1w space"
+    runs = []
+    for path in files(dataset)["bold"]:
+        runs.append(tmp_path / path.name.replace("space-T1w", "space-MNI152NLin2009cAsym"))
+        shutil.copy(path, runs[-1])
+        sidecar = path.name.replace(".nii.gz", ".json")
+        shutil.copy(path.with_name(sidecar), runs[-1].with_name(runs[-1].name[:-7] + ".json"))
+    made = call("fit", tmp_path, **files(dataset, bold=runs))
+    assert 20_000 < made["surface_figure"].stat().st_size < 500_000
+
+
 def test_surfaces_are_responses_too(dataset, tmp_path):
     runs = []
     for path in files(dataset)["bold"]:

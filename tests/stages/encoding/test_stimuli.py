@@ -118,6 +118,37 @@ def test_a_random_network_is_flagged_and_follows_the_seed(movie, tmp_path):
     assert not np.allclose(series[0].features, series[2].features)
 
 
+def test_an_interrupted_extraction_goes_on_where_it_was(movie, tmp_path, monkeypatch):
+    """One of two stimuli is known: it is not decoded again, and the result is the same."""
+    from stages.encoding import features
+
+    other = write_movie(tmp_path / "stimuli" / "other.mp4", shots(3, 40))
+    cache = str(tmp_path / "cache")
+    decoded = []
+    plain = features.read_frames
+
+    def count(path, **options):
+        decoded.append(path.name)
+        return plain(path, **options)
+
+    monkeypatch.setattr(features, "read_frames", count)
+    call("features", tmp_path / "a", stimuli=[movie], model="luminance", cache=cache)
+    made = call("features", tmp_path / "b", stimuli=[movie, other], model="luminance", cache=cache)
+    assert decoded == ["ramp_1.mp4", "other.mp4"]
+    without = call("features", tmp_path / "c", stimuli=[movie, other], model="luminance")
+    assert made["features"].read_bytes() == without["features"].read_bytes()
+    decoded.clear()
+    options = {"stimuli": [movie], "model": "luminance", "cache": cache}
+    call("features", tmp_path / "d", **options, frame_step=5)
+    assert decoded == ["ramp_1.mp4"], "another rate is another series"
+    for stored in (tmp_path / "cache").iterdir():
+        stored.write_bytes(b"PK damaged")
+    again = call("features", tmp_path / "e", **options)
+    found = load_features(again["features"])[0]["ramp_1.mp4"]
+    first = load_features(without["features"])[0]["ramp_1.mp4"]
+    np.testing.assert_array_equal(found.features, first.features)
+
+
 @pytest.mark.parametrize("option", [{"fit_frame": "crop"}, {"frame_step": 5}, {"frame_rate": 10.0}])
 def test_options_of_features_have_an_effect(tmp_path, option):
     path = tmp_path / "stimuli" / "stripes.mp4"
