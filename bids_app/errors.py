@@ -42,6 +42,16 @@ PASSING = {
     errno.EAGAIN: "too many processes or locks: raise the limit (ulimit -u)",
 }
 REFUSALS = (errno.EROFS, errno.EACCES, errno.EPERM)
+# How a file system says that what it shows lies elsewhere and cannot be reached.
+LOSSES = (
+    errno.ECONNABORTED,
+    errno.EHOSTDOWN,
+    errno.EIO,
+    errno.ENODEV,
+    errno.ENOTCONN,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+)
 
 
 def exit_of_os_error(error: OSError, otherwise: Exit) -> Exit:
@@ -62,4 +72,6 @@ def tell_os_error(error: OSError) -> str:
         return f"{error}{remedy_for(f'[Errno {error.errno}]')}"
     if error.errno in REFUSALS:
         return f"{error}; the folder must be writable, or the file readable, for this user"
+    if error.errno in LOSSES:
+        return f"{error}; is the folder still mounted? Run again once the file can be read"
     return str(error)

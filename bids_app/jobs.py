@@ -11,7 +11,7 @@ from typing import Any
 import specs
 from bids_app import dataset, files, hpc, log, show, status
 from bids_app.config import Config
-from bids_app.errors import AppError, Exit, remedy_for
+from bids_app.errors import AppError, Exit, exit_of_os_error, remedy_for, tell_os_error
 from bids_app.launch import LaunchError, image_name
 from bids_app.plan import Plan
 from bids_app.record import Run
@@ -48,14 +48,19 @@ def run_jobs(
         for spec in stages:
             dataset.write_dataset_files(spec, roots, description, containers.get(spec.name, {}))
         states, stopped = _run_workflow(config, pending, roots, images, this)
+    outcome = status.sum_up(participants, plan.jobs, pending, plan.problems, states, stopped)
     for spec in stages:  # though nothing was to run: the last run may have been cut off just here
-        dataset.copy_participants(participants, config.bids_dir, roots[spec.name])
-        files.remove_stale_parts(roots[spec.name])
+        try:
+            dataset.copy_participants(participants, config.bids_dir, roots[spec.name])
+            files.remove_stale_parts(roots[spec.name])
+        except OSError as error:  # what the jobs came to is told all the same
+            what, code = tell_os_error(error), exit_of_os_error(error, Exit.IO)
+            outcome.failures.append(status.failure("", spec.name, "participants.tsv", what, code))
     if config.resource_monitor:
         files.write_text(
             show.resource_table(states), this.dir / "resources.tsv", root=config.out_dir
         )
-    return status.sum_up(participants, plan.jobs, pending, plan.problems, states, stopped)
+    return outcome
 
 
 def find_images(

@@ -48,8 +48,12 @@ class ContentHashes:
         known = self._known.get(path)
         if isinstance(known, list) and known[:-1] == stamp:
             return str(known[-1])
-        with open(path, "rb") as handle:
-            digest = hashlib.file_digest(handle, "sha256").hexdigest()
+        try:
+            with open(path, "rb") as handle:
+                digest = hashlib.file_digest(handle, "sha256").hexdigest()
+        except OSError as error:
+            error.filename = path  # a read that fails does not say of what
+            raise
         self._known[path] = [*stamp, digest]
         self._changed = True
         return digest

@@ -52,20 +52,20 @@ def sum_up(
     )
     for problem in problems:
         outcome.failures.append(
-            _failure(problem.participant, problem.stage, problem.step, problem.message, Exit.DATA)
+            failure(problem.participant, problem.stage, problem.step, problem.message, Exit.DATA)
         )
     for job in pending:
         state = states.get(job.id, {"state": ""})
         if state["state"] == "failed":
             error = state["error"]
             outcome.failures.append(
-                _failure(job.participant, job.stage, job.step, error["message"], error["exit_code"])
+                failure(job.participant, job.stage, job.step, error["message"], error["exit_code"])
                 | {"job": job.id, "traceback": error["traceback"], "log": error["log"]}
             )
         elif state["state"] == "":
             what = f"did not run: {stopped}" if stopped else "did not run"
             outcome.failures.append(
-                _failure(job.participant, job.stage, job.step, what, Exit.TEMPORARY)
+                failure(job.participant, job.stage, job.step, what, Exit.TEMPORARY)
             )
     failed = {failure["participant"] for failure in outcome.failures}
     outcome.participants = {p: "failed" if p in failed else "done" for p in participants}
@@ -93,7 +93,8 @@ def exit_code(outcome: Outcome) -> tuple[Exit, str]:
     return Exit.SOME_FAILED, reason
 
 
-def _failure(participant: str, stage: str, step: str, reason: str, code: int) -> dict[str, Any]:
+def failure(participant: str, stage: str, step: str, reason: str, code: int) -> dict[str, Any]:
+    """Describe what failed; an empty participant stands for the group or a whole dataset."""
     return {
         "participant": participant,
         "stage": stage,

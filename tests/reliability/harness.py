@@ -1,7 +1,5 @@
 """Runs that can be watched and killed, and the question whether anything was lost."""
 
-import csv
-import gzip
 import hashlib
 import json
 import os
@@ -161,83 +159,6 @@ def _unmoved(path: Path) -> bytes:
     if path.name == "dataset_description.json":
         return json.dumps({**json.loads(content), "DatasetLinks": {}}).encode()
     return content
-
-
-def damage_of(path: Path, whole: dict[str, str], root: Path) -> str:
-    """Say what is wrong with a file under its final name; nothing if it is whole.
-
-    Images must have the very bytes of the uninterrupted run; tables and JSON must be complete.
-    """
-    content = path.read_bytes()
-    name = str(path.relative_to(root))
-    try:
-        if path.name.endswith(".nii.gz"):
-            gzip.decompress(content)
-            if name in whole and hashlib.sha256(content).hexdigest() != whole[name]:
-                return f"{name}: other bytes than in an uninterrupted run"
-        elif path.suffix == ".json":
-            json.loads(content)
-        elif path.suffix == ".tsv":
-            text = content.decode()
-            widths = {len(row) for row in csv.reader(text.splitlines(), delimiter="\t")}
-            if not text.endswith("\n") or len(widths) != 1:
-                return f"{name}: a table cut short"
-        elif path.suffix == ".html" and not content.rstrip().endswith(b"</html>"):
-            return f"{name}: a page cut short"
-    except (OSError, EOFError, ValueError) as error:
-        return f"{name}: {error}"
-    return ""
-
-
-def damages(out: Path, whole: dict[str, str]) -> list[str]:
-    """Check every file of a folder of outputs; run logs and staged parts are not results."""
-    found = []
-    for path in sorted(out.rglob("*")):
-        if "logs" not in path.relative_to(out).parts and path.is_file():
-            try:
-                found.append(damage_of(path, whole, out))
-            except FileNotFoundError:
-                continue
-    return [damage for damage in found if damage]
-
-
-class Watcher:
-    """A thread that looks at a folder all the time and notes each file that is not whole."""
-
-    def __init__(self, out: Path, whole: dict[str, str]) -> None:
-        self.seen: set[str] = set()
-        self.looks = 0
-        self._out, self._whole = out, whole
-        self._known: dict[str, tuple[int, int]] = {}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> "Watcher":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.02):
-            self.looks += 1
-            for folder, folders, names in os.walk(self._out):
-                folders[:] = [f for f in folders if f != "logs"]
-                for name in names:
-                    self._look(Path(folder) / name)
-
-    def _look(self, path: Path) -> None:
-        try:
-            info = path.stat()
-            stamp = (info.st_ino, info.st_mtime_ns)
-            if self._known.get(str(path)) != stamp:
-                self._known[str(path)] = stamp
-                if damage := damage_of(path, self._whole, self._out):
-                    self.seen.add(damage)
-        except FileNotFoundError:
-            return  # replaced between two looks
 
 
 def kill(process: psutil.Process) -> bool:

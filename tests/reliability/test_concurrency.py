@@ -5,7 +5,8 @@ import json
 import pytest
 
 from tests.conftest import write_dataset
-from tests.reliability.harness import Watcher, checksums
+from tests.reliability.harness import checksums
+from tests.reliability.watching import Watcher
 
 PEOPLE = tuple(f"{n:02d}" for n in range(1, 9))
 STEPS_PER_PERSON = 2  # of stage alpha

@@ -6,9 +6,10 @@ import time
 
 import pytest
 
-from tests.reliability.harness import Watcher, checksums, damages, kill
+from tests.reliability.harness import checksums, kill
+from tests.reliability.watching import Watcher, damages
 
-MOMENTS = int(os.environ.get("BRAINSTAGES_KILLS", "30"))
+MOMENTS = int(os.environ.get("BRAINSTAGES_KILLS", "12"))  # few in `make test`
 ROLES = ("orchestrator", "worker", "stage")
 KILLS_PER_RUN = 4  # then a fresh folder: a run that is complete has nothing left to break
 
@@ -71,8 +72,17 @@ def _kill_once(run, role, moment, draw) -> int:
 
 
 def test_the_watcher_sees_a_file_that_is_not_whole(tmp_path):
-    """The measure itself: a table that grows under its final name is noticed."""
+    """The measure itself: what grows under its final name, or arrives broken, is noticed."""
     with Watcher(tmp_path, {}) as watcher:
-        (tmp_path / "t.tsv").write_text("a\tb\n1")
+        (tmp_path / "sub-01").mkdir()
         time.sleep(0.2)
-    assert watcher.seen == {"t.tsv: a table cut short"}
+        (tmp_path / "sub-01" / "t.tsv").write_text("a\tb\n1\t2\n")
+        (tmp_path / "logs").mkdir()
+        (tmp_path / "logs" / "part").write_text("a\tb\n1")
+        (tmp_path / "logs" / "part").rename(tmp_path / "moved.tsv")
+        time.sleep(0.2)
+    assert watcher.seen == {
+        "sub-01/t.tsv: made under its final name",
+        "sub-01/t.tsv: changed under its final name",
+        "moved.tsv: a table cut short",
+    }

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,7 +20,7 @@ from specs.reading import read_yaml
 from specs.schema import parse_spec
 from tests.conftest import REPOSITORY
 
-EXAMPLES = 150
+EXAMPLES = 150 if os.environ.get("BRAINSTAGES_KILLS") else 40  # few in `make test`
 quick = settings(
     max_examples=EXAMPLES,
     deadline=None,

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tests.reliability.corpus_images import header_bytes, pack, voxels
-from tests.reliability.harness import checksums, damages, status_of
+from tests.reliability.harness import checksums, status_of
+from tests.reliability.watching import damages
 
 FAST = ("--runner", "inprocess")
 

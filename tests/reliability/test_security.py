@@ -260,3 +260,16 @@ def test_every_dependency_is_pinned():
         line for line in lines if line.strip() and not line.startswith("#") and "==" not in line
     ]
     assert not loose
+
+
+def test_every_pinned_package_has_a_hash():
+    """The lock file names the very versions of constraints.txt; torch may be a build of its own."""
+
+    def pins(name: str) -> dict[str, str]:
+        lines = (REPOSITORY / name).read_text().splitlines()
+        found = [re.match(r"([\w.-]+)==([\w.!]+)", line) for line in lines]
+        return {re.sub(r"[-_.]+", "-", m[1]).lower(): m[2] for m in found if m}
+
+    assert pins("constraints.lock") == pins("constraints.txt"), "python -m tests.reliability.lock"
+    locked = (REPOSITORY / "constraints.lock").read_text().splitlines()
+    assert all(re.search(r" --hash=sha256:[0-9a-f]{64}$", x) for x in locked if x[0] != "#")
