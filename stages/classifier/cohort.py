@@ -14,14 +14,19 @@ REGISTERED = {  # arm → how preprocessing names the images on the template's g
     "mnigm": ("desc-GM", "T1w"),
     "mnigmfraction": ("label-GM", "probseg"),
 }
+OWN = {"ownbrain": ("desc-brain", "T1w")}  # the same for images in people's own frames
+# Arms that set voxels side by side or stretch images: their shape is common, not their voxel size.
+BY_VOXELS = ("zerobackground", "cluster", "stratified", "resize", "croppad")
+DEALT_HERE = REGISTERED | OWN  # arms that harmonization has no folds for
 DERIVED = ("desc", "space", "res", "label")
 
 
 def is_of_arm(path: str | Path, arm: str) -> bool:
     """Tell whether a file's name says that it is an arm's image."""
     *pairs, suffix = Path(path).name.partition(".")[0].split("_")
-    pair, kind = REGISTERED.get(arm, (f"desc-{arm}", "T1w"))
-    return suffix == kind and pair in pairs
+    pair, kind = DEALT_HERE.get(arm, (f"desc-{arm}", "T1w"))
+    has_space = any(p.startswith("space-") for p in pairs)
+    return suffix == kind and pair in pairs and has_space == (arm in REGISTERED)
 
 
 def scan_key(path: str | Path) -> str:
@@ -63,7 +68,7 @@ def take_parts(
     if not fingerprint or column not in fingerprint[0]:
         raise ValueError(
             f"fingerprint.tsv: no column {column}; run harmonization with arm {arm}, or choose an"
-            f" arm on the template's grid ({', '.join(REGISTERED)})"
+            f" arm that needs none ({', '.join(DEALT_HERE)})"
         )
     drawn = {}
     for row in fingerprint:

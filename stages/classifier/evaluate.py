@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.classifier import comparisons, figures
-from stages.classifier.gather import Judged, gather, read_key
+from stages.classifier import figures
+from stages.classifier.contrasts import compare_arms, compare_networks
+from stages.classifier.gather import Judged, gather
+from stages.classifier.learning_curves import read_histories
 from stages.classifier.provenance import REAL, origin_of
 from stages.classifier.statistics import (
     METRICS,
@@ -24,7 +26,7 @@ from stages.classifier.statistics import (
     measure_quantities,
     permutation_p,
 )
-from stages.classifier.tables import Row, number, read_people, read_rows, write_rows
+from stages.classifier.tables import Row, number, read_people, write_rows
 
 logger = logging.getLogger(__name__)
 Rows = list[dict[str, Any]]
@@ -82,13 +84,13 @@ def run(
         scatter = {f"{j.target} {j.name}": (j.true, j.values) for j in held}
         figures.draw_quantities(scatter, note, Path(quantity_figure))
         sentences += _sentences(held, found, "mae", is_high_good=False)
-    pairs = _compare(judged)
+    pairs = compare_networks(judged)
     if pairs:
         write_rows(comparison, pairs)
-    equal = _compare_arms(judged, margin, bootstraps, seed)
+    equal = compare_arms(judged, margin, bootstraps, seed)
     if equal:
         write_rows(equivalence, equal)
-    curves, tried = _read_histories(histories)
+    curves, tried = read_histories(histories)
     if tried:
         write_rows(regularisers, tried)
     if curves:
@@ -170,95 +172,6 @@ def _confusions(judged: Iterable[Judged]) -> Rows:
             del about["n_participants"], about["n_images"]
             rows.append({**about, "label": true, "predicted": said, "n": int(table[a, b])})
     return rows
-
-
-def _compare(judged: Sequence[Judged]) -> Rows:
-    """Compare networks on the same held-out images."""
-    rows: Rows = []
-    for a, b in itertools.combinations(judged, 2):
-        if (a.target, a.arm, a.set) != (b.target, b.arm, b.set) or a.set == "train":
-            continue
-        if a.people != b.people or not np.array_equal(a.true, b.true):
-            continue  # folds are missing for one of them
-        row: dict[str, Any] = {"target": a.target, "arm": a.arm, "set": a.set}
-        row |= {"first": a.network, "second": b.network, "n_images": len(a.people)}
-        if a.classes:
-            rights = [j.values.argmax(axis=1) == j.labels for j in (a, b)]
-            only_a, only_b, p = comparisons.mcnemar(rights[0], rights[1])
-            row |= {"only_first_right": only_a, "only_second_right": only_b, "p_mcnemar": p}
-            if len(a.classes) == 2 and min(np.bincount(a.labels, minlength=2)) >= 2:
-                found = comparisons.delong(a.labels, a.values[:, 1], b.values[:, 1])
-                row |= {"auc_difference": found.difference, "p_delong": found.p}
-        else:
-            errors = [np.abs(j.values - j.true) for j in (a, b)]
-            row |= {"mae_difference": float(errors[0].mean() - errors[1].mean())}
-            row |= {"p_wilcoxon": comparisons.wilcoxon(errors[0], errors[1])}
-        rows.append(row)
-    return rows
-
-
-def _compare_arms(judged: Sequence[Judged], margin: float, draws: int, seed: int) -> Rows:
-    """Test whether arms are equivalent, network by network."""
-    rows: Rows = []
-    for a, b in itertools.combinations([j for j in judged if j.classes and j.set == "cv"], 2):
-        if (a.target, a.network) != (b.target, b.network):
-            continue
-        rng = np.random.default_rng(seed)
-        sides = [
-            (
-                j.people,
-                lambda rows, j=j: balanced_accuracy(j.labels[rows], j.values[rows]),
-                list(j.labels),
-            )
-            for j in (a, b)
-        ]
-        found = comparisons.tost(sides[0], sides[1], margin=margin, draws=draws, rng=rng)
-        rows.append(
-            {
-                "target": a.target,
-                "network": a.network,
-                "first": a.arm,
-                "second": b.arm,
-                "balanced_accuracy_difference": found.difference,
-                "low90": found.low,
-                "high90": found.high,
-                "margin": margin,
-                "p_equivalence": found.p,
-                "verdict": "equivalent" if found.p < 0.05 else "not shown to be equivalent",
-            }
-        )
-    return rows
-
-
-def _read_histories(paths: Sequence[str]) -> tuple[dict[str, Rows], Rows]:
-    """Read learning curves of kept trainings, and what each regulariser reached."""
-    curves: dict[str, Rows] = {}
-    reached: dict[tuple[str, str, str, str], list[Row]] = {}
-    for path in sorted(paths):
-        key = read_key(path)
-        rows = [row for row in read_rows(path) if "validation_loss" in row]
-        kept = [row for row in rows if row["is_kept"] == "True"]
-        for row in kept:
-            one = (key["target"], key["arm"], key["net"], row["regulariser"])
-            reached.setdefault(one, []).append(row)
-        for row in rows:
-            point: dict[str, Any] = {
-                name: number(row[name]) for name in ("epoch", "train_loss", "validation_loss")
-            }
-            point["run"] = (key["fold"], row["member"], row["regulariser"])
-            curves.setdefault(f"{key['target']} {key['arm']} {key['net']}", []).append(point)
-    tried: Rows = []
-    for (target, arm, network, kind), found in sorted(reached.items()):
-        if network not in ("reg", "regbn"):
-            continue
-        mean: dict[str, Any] = {"target": target, "arm": arm, "network": network}
-        mean |= {"regulariser": kind, "trainings": len(found)}
-        for name in ("validation_loss", "validation_accuracy", "validation_error"):
-            values = [number(r[name]) for r in found if name in r]
-            if values:
-                mean[f"mean_{name}"] = float(np.nanmean(values))
-        tried.append(mean)
-    return curves, tried
 
 
 def _by_group(judged: Sequence[Judged], people: Mapping[str, Row]) -> Rows:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from stages.classifier import figures
-from stages.classifier.cohort import is_of_arm, participant_of
+from stages.classifier.centring import load_of_arm
+from stages.classifier.cohort import BY_VOXELS, is_of_arm, participant_of
 from stages.classifier.explanation import METHODS, randomised_similarity
 from stages.classifier.images import (
     PLANES,
@@ -18,7 +19,6 @@ from stages.classifier.images import (
     check_fits,
     conform,
     fingerprint,
-    load,
     save_map,
 )
 from stages.classifier.models import choose_models
@@ -33,6 +33,7 @@ def run(
     scan: str,
     harmonized: list[str],
     registered: list[str],
+    own: list[str],
     fractions: list[str],
     models: list[str],
     gradcam: str,
@@ -51,10 +52,10 @@ def run(
     Maps are of the predicted class's logit (of the years for a quantity), averaged over the models
     that have not seen the person.
     """
-    paths = sorted(p for p in [*harmonized, *registered, *fractions] if is_of_arm(p, arm))
+    paths = sorted(p for p in [*harmonized, *registered, *own, *fractions] if is_of_arm(p, arm))
     if not paths:
         return
-    volume = load(paths[0])
+    volume = load_of_arm(paths[0], arm)
     digest, who = fingerprint(volume.data), participant_of(paths[0])
     chosen = [
         (file, card)
@@ -73,7 +74,7 @@ def run(
         "occlusion": occlusion,
     }
     layout = Grid.from_json(chosen[0][1]["Grid"])
-    check_fits(volume, layout, paths[0])
+    check_fits(volume, layout, paths[0], by_voxels=arm in BY_VOXELS)
     image = torch.from_numpy(conform(volume.data, layout))[None, None]
     members: list[Member] = []
     outputs = []

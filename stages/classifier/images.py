@@ -135,8 +135,13 @@ def cut_plane(volume: Array, grid: Grid) -> Array:
     return np.ascontiguousarray(np.take(volume, grid.index, axis=PLANES[grid.plane]))
 
 
-def check_fits(volume: Volume, grid: Grid, path: str | Path) -> None:
+def check_fits(volume: Volume, grid: Grid, path: str | Path, *, by_voxels: bool = False) -> None:
     """Refuse an image on another grid than the model was trained with.
+
+    Parameters
+    ----------
+    by_voxels
+        Whether the arm gives images one shape but not one voxel size.
 
     Raises
     ------
@@ -149,7 +154,7 @@ def check_fits(volume: Volume, grid: Grid, path: str | Path) -> None:
             f"{path}: shape {_times(found)}, the model expects {_times(wanted)}; run the same"
             " harmonization (its plan.json) or registration that the model's card names"
         )
-    if not np.allclose(volume.zooms, grid.zooms, atol=TOLERANCE_MM):
+    if not by_voxels and not np.allclose(volume.zooms, grid.zooms, atol=TOLERANCE_MM):
         raise ValueError(
             f"{path}: voxels of {_times(volume.zooms)} mm, the model expects"
             f" {_times(grid.zooms)} mm; run the same harmonization or registration"

@@ -151,6 +151,7 @@ NETWORKS: dict[str, tuple[Builder, dict[str, object]]] = {
 }
 PENALISED = ("reg", "regbn")
 PLANAR = ("cnn2d",)
+SIZED = ("ori", "reg", "bn", "regbn", "gn")  # whose widths and depth the user may give
 
 
 def build(name: str, shape: Sequence[int], outputs: int, **options: object) -> nn.Module:

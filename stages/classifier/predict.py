@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from stages.classifier.calibration import Bias, correct_gap
-from stages.classifier.cohort import is_of_arm, participant_of
-from stages.classifier.images import Grid, check_fits, conform, fingerprint, load
+from stages.classifier.centring import load_of_arm
+from stages.classifier.cohort import BY_VOXELS, is_of_arm, participant_of
+from stages.classifier.images import Grid, check_fits, conform, fingerprint
 from stages.classifier.models import choose_models, has_seen
 from stages.classifier.portable import Judge, read_card
 from stages.classifier.reading import read_output
@@ -25,6 +26,7 @@ def run(
     participants: str | None,
     harmonized: list[str],
     registered: list[str],
+    own: list[str],
     fractions: list[str],
     models: list[str],
     model: str | None,
@@ -39,7 +41,7 @@ def run(
     ValueError
         A model or an image that must be refused: damaged, another version, space or voxel size.
     """
-    files = [*harmonized, *registered, *fractions]
+    files = [*harmonized, *registered, *own, *fractions]
     people = read_people(participants) if participants else {}
     rows: list[dict[str, Any]] = []
     given = [read_card(Path(model))["Arm"]] if model else []
@@ -64,7 +66,7 @@ def judge_image(
     path: str, models: list[str], model: str | None, arm: str, person: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     """Judge one image by every model that may, and by the one that was given."""
-    volume = load(path)
+    volume = load_of_arm(path, arm)
     digest, who = fingerprint(volume.data), participant_of(path)
     chosen = choose_models(models, who, digest, arm)
     if model and (given := read_card(Path(model)))["Arm"] == arm:
@@ -72,7 +74,7 @@ def judge_image(
     rows: list[dict[str, Any]] = []
     for file, card in chosen:
         layout = Grid.from_json(card["Grid"])
-        check_fits(volume, layout, path)
+        check_fits(volume, layout, path, by_voxels=arm in BY_VOXELS)
         output = Judge(file)(conform(volume.data, layout)[None, None])[0]
         found = read_output(output, {"Classes": card["Classes"]}, temperature=card["Temperature"])
         row: dict[str, Any] = {

@@ -10,8 +10,17 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from stages.classifier import cohort as parts_of
-from stages.classifier.cohort import REGISTERED, UNUSED, check_folds, check_leaks, is_of_arm
-from stages.classifier.images import Volume, conform, fingerprint, load, make_grid
+from stages.classifier.centring import load_of_arm
+from stages.classifier.cohort import (
+    BY_VOXELS,
+    DEALT_HERE,
+    REGISTERED,
+    UNUSED,
+    check_folds,
+    check_leaks,
+    is_of_arm,
+)
+from stages.classifier.images import Volume, conform, fingerprint, make_grid
 from stages.classifier.provenance import origin_of
 from stages.classifier.tables import Row, read_people, read_rows, write_rows
 from stages.classifier.targets import CLASSIFICATION, Labels, find_target, read_labels
@@ -22,6 +31,7 @@ CONTENT = {
     "mnibrain": "Brain, linearly aligned with the template",
     "mnigm": "T1w where grey matter prevails, linearly aligned with the template",
     "mnigmfraction": "Fraction of grey matter, linearly aligned with the template",
+    "ownbrain": "Brain in its own frame and size, its centroid in the grid's middle",
 }
 
 
@@ -30,6 +40,7 @@ def run(
     participants: str,
     harmonized: list[str],
     registered: list[str],
+    own: list[str],
     fractions: list[str],
     dealt: str | None,
     cohort: str,
@@ -53,18 +64,18 @@ def run(
         participant or image in two parts.
     """
     people = read_people(participants)
-    paths = sorted(p for p in [*harmonized, *registered, *fractions] if is_of_arm(p, arm))
+    paths = sorted(p for p in [*harmonized, *registered, *own, *fractions] if is_of_arm(p, arm))
     paths = [p for p in paths if parts_of.participant_of(p) in people]
     if not paths:
-        how = "preprocessing with profile mni-gm" if arm in REGISTERED else "harmonization with it"
+        how = "preprocessing, with profile mni-gm" if arm in DEALT_HERE else "harmonization with it"
         raise ValueError(f"arm {arm}: no images of participants in participants.tsv; run {how}")
-    first = load(paths[0])
+    first = load_of_arm(paths[0], arm)
     layout = make_grid(first.data.shape, first.zooms, grid_mm=grid_mm)
     stack = open_memmap(images, mode="w+", dtype="<f4", shape=(len(paths), *layout.input_shape))
     rows: list[Row] = []
     for index, path in enumerate(paths):
-        volume = load(path)
-        _check_alike(volume, first, path, paths[0])
+        volume = load_of_arm(path, arm)
+        _check_alike(volume, first, path, paths[0], by_voxels=arm in BY_VOXELS)
         stack[index] = conform(volume.data, layout)
         name = parts_of.participant_of(path)
         about = {c: people[name].get(c, "n/a") for c in ("age", "sex", "site")}
@@ -84,7 +95,7 @@ def run(
     for name in target:
         wanted = find_target(name, define)
         labels = read_labels(wanted, people)
-        if arm in REGISTERED:
+        if arm in DEALT_HERE:
             here = {row["participant_id"]: people[row["participant_id"]] for row in rows}
             rng = np.random.default_rng([seed, *name.encode()])
             parts = parts_of.draw_parts(
@@ -141,11 +152,10 @@ def _place(
     return placed
 
 
-def _check_alike(volume: Volume, first: Volume, path: str, other: str) -> None:
-    """Refuse images of different shape or voxel size."""
-    if volume.data.shape != first.data.shape or not np.allclose(
-        volume.zooms, first.zooms, atol=1e-3
-    ):
+def _check_alike(volume: Volume, first: Volume, path: str, other: str, *, by_voxels: bool) -> None:
+    """Refuse images of different shape or, unless the arm goes by voxels, voxel size."""
+    has_one_size = by_voxels or np.allclose(volume.zooms, first.zooms, atol=1e-3)
+    if volume.data.shape != first.data.shape or not has_one_size:
         raise ValueError(
             f"{path}: shape {_times(volume.data.shape)} and voxels of {_times(volume.zooms)} mm,"
             f" but {Path(other).name} has {_times(first.data.shape)} and {_times(first.zooms)} mm;"

@@ -5,7 +5,7 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stages.classifier import linear, networks, portable
-from stages.classifier.calibration import Bias, fit_bias, fit_temperature
+from stages.classifier import networks, portable
 from stages.classifier.card import describe_input, describe_model
+from stages.classifier.data import Data
 from stages.classifier.images import Grid, cut_plane
+from stages.classifier.members import Job, calibrate, fit_linear, fit_members, list_outputs
 from stages.classifier.penalties import parse_penalty
-from stages.classifier.pretrained import Pretrained, read_pretrained
-from stages.classifier.program import Member, Program, build_member, standardise
+from stages.classifier.pretrained import read_pretrained
+from stages.classifier.program import Program, standardise
 from stages.classifier.reading import describe_predictions
 from stages.classifier.tables import read_rows, write_rows
-from stages.classifier.training import Data, Outcome, Recipe, fit, score
-from stages.classifier.training_set import Parts, deal_inner, read_labels, read_parts
+from stages.classifier.training import Recipe
+from stages.classifier.training_set import deal_inner, read_labels, read_parts
 
 logger = logging.getLogger(__name__)
-Indices = NDArray[np.intp]
 
 
 def run(
@@ -53,6 +53,8 @@ def run(
     patience: int,
     keep: str,
     penalties: list[str],
+    widths: list[int],
+    convolutions: int,
     members: int,
     inner_folds: int,
     augment: str,
@@ -114,6 +116,8 @@ def run(
     if given:
         given.refuse_seen([rows[i] for i in (*parts.fold, *parts.test)])
     options = _options(network, layout, linear_mm, batch_size)
+    if network in networks.SIZED:
+        options |= {"widths": widths, "convolutions": convolutions}
     architecture = {
         "network": network,
         "shape": list(layout.input_shape),
@@ -140,10 +144,10 @@ def run(
         ]
         identity += [[rows[i]["image_hash"], float(labels[i])] for i in parts.learn]
         job = Job(architecture, data, parts, inner, recipe, seed, _state_stem(folder, identity))
-        found = _fit_linear(job) if network == "linear" else _fit_members(job, choices, given)
+        found = fit_linear(job) if network == "linear" else fit_members(job, choices, given)
         program = Program(found.members, architecture)
-        temperature, bias = _calibrate(found, labels)
-        outputs = _outputs(program, job, found)
+        temperature, bias = calibrate(found, labels)
+        outputs = list_outputs(program, job, found)
         if not all(np.isfinite(output).all() for _, _, output in outputs):
             raise ValueError(
                 f"{network} for {target}, arm {arm}, fold {fold}: outputs are not finite, training"
@@ -182,137 +186,6 @@ def run(
             shutil.move(target_folder / name, path)
 
 
-class Job:
-    """What fitting needs."""
-
-    def __init__(
-        self,
-        architecture: Mapping[str, Any],
-        data: Data,
-        parts: Parts,
-        inner: Sequence[Indices],
-        recipe: Recipe,
-        seed: int,
-        stem: str,
-    ) -> None:
-        self.architecture, self.data, self.parts = architecture, data, parts
-        self.inner, self.recipe, self.seed, self.stem = inner, recipe, seed, stem
-
-    def build(self, number: int) -> Member:
-        """Build an untrained member; its number decides the random weights."""
-        a = self.architecture
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed * 1000 + number)
-            return build_member(
-                a["network"], a["shape"], classes=a["classes"], bins=a["bins"], options=a["options"]
-            )
-
-
-class Found:
-    """Trained members, and what each said of its own validation rows."""
-
-    def __init__(self) -> None:
-        self.members: list[Member] = []
-        self.validation: list[tuple[Indices, NDArray[np.float32]]] = []
-        self.history: list[dict[str, Any]] = []
-        self.penalty = "none"
-        self.kept: list[int] = []
-
-
-def _fit_members(
-    job: Job, choices: Sequence[tuple[str, float] | None], given: Pretrained | None
-) -> Found:
-    """Train every member; of several penalties keep the one whose validation loss is least."""
-    found = Found()
-    for number in range(job.architecture["members"]):
-        validation = job.inner[number % len(job.inner)]
-        train = np.setdiff1d(job.parts.learn, validation)
-        best: Outcome | None = None
-        # Later members take the penalty that the first one chose.
-        for choice in choices if number == 0 else [_parse(found.penalty)]:
-            name = "none" if choice is None else f"{choice[0]}@{choice[1]:g}"
-            member = job.build(number)
-            if given:
-                given.put_into(member)
-            outcome = fit(
-                member,
-                job.data,
-                train,
-                validation,
-                replace(job.recipe, penalty=choice),
-                seed=job.seed * 1000 + number,
-                state=Path(f"{job.stem}-{number}-{name}.safetensors"),
-            )
-            label = {"member": number, "regulariser": name}
-            found.history += [
-                {**label, **row, "is_kept": row["epoch"] == outcome.kept_epoch}
-                for row in outcome.history
-            ]
-            if best is None or outcome.loss < best.loss:
-                best = outcome
-                found.penalty = name
-        if best is None:
-            raise ValueError("no penalty to try; give --classifier-penalties")
-        found.members.append(best.member)
-        found.kept.append(best.kept_epoch)
-        if len(validation):
-            scores = score(best.member, job.data, validation, job.recipe.batch_size)
-            found.validation.append((validation, scores.numpy()))
-    return found
-
-
-def _fit_linear(job: Job) -> Found:
-    """Fit the linear reference on all rows to learn from; inner parts give unbiased outputs."""
-    found = Found()
-    for validation in [v for v in job.inner if len(v)]:
-        member = job.build(0)
-        train = np.setdiff1d(job.parts.learn, validation)
-        if len(torch.unique(job.data.labels[train])) < 2:
-            continue
-        linear.fit_member(member, _all(job.data, train), job.data.labels[train], seed=job.seed)
-        scores = score(member, job.data, validation, job.recipe.batch_size)
-        found.validation.append((validation, scores.numpy()))
-    member = job.build(0)
-    learn = job.parts.learn
-    fitted = linear.fit_member(member, _all(job.data, learn), job.data.labels[learn], seed=job.seed)
-    found.members.append(member)
-    found.history.append({"member": 0, "regulariser": f"l2 {fitted.strength:.3g}", "epoch": 0})
-    return found
-
-
-def _calibrate(found: Found, labels: torch.Tensor) -> tuple[float, Bias]:
-    """Fit temperature, or the bias of brain age, on validation rows."""
-    if not found.validation:
-        return 1.0, Bias(0.0, 1.0)
-    rows = np.concatenate([rows for rows, _ in found.validation])
-    outputs = np.concatenate([outputs for _, outputs in found.validation]).astype(np.float64)
-    true = labels[rows].numpy()
-    if labels.is_floating_point():
-        return 1.0, fit_bias(true.astype(np.float64), outputs[:, 0])
-    return fit_temperature(outputs, true), Bias(0.0, 1.0)
-
-
-def _outputs(
-    program: Program, job: Job, found: Found
-) -> list[tuple[str, int, NDArray[np.float32]]]:
-    """List (set, row, output) for every row: as seen in training, validation, fold and test."""
-    listed = []
-    for name, rows in (
-        ("train", job.parts.learn),
-        ("fold", job.parts.fold),
-        ("test", job.parts.test),
-    ):
-        for start in range(0, len(rows), job.recipe.batch_size):
-            part = rows[start : start + job.recipe.batch_size]
-            raw = torch.from_numpy(np.ascontiguousarray(job.data.images[part]))[:, None]
-            with torch.no_grad():
-                outputs = program.eval()(raw).numpy()
-            listed += [(name, int(i), o) for i, o in zip(part, outputs, strict=True)]
-    for rows, outputs in found.validation:
-        listed += [("validation", int(i), o) for i, o in zip(rows, outputs, strict=True)]
-    return listed
-
-
 def _options(network: str, layout: Grid, linear_mm: float, batch_size: int) -> dict[str, Any]:
     if network == "linear":
         coarse = max(1, round(linear_mm / min(layout.spacing_mm)))
@@ -328,17 +201,8 @@ def _options(network: str, layout: Grid, linear_mm: float, batch_size: int) -> d
     return {}
 
 
-def _all(data: Data, rows: Indices) -> torch.Tensor:
-    raw = torch.from_numpy(np.ascontiguousarray(data.images[rows]))[:, None]
-    return data.scale(raw)
-
-
 def _as_it_is(images: torch.Tensor) -> torch.Tensor:
     return images
-
-
-def _parse(penalty: str) -> tuple[str, float] | None:
-    return None if penalty == "none" else parse_penalty(penalty)
 
 
 def _state_stem(folder: Path, identity: Sequence[Any]) -> str:

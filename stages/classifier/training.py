@@ -6,16 +6,13 @@ Its state is saved every epoch; going on from there gives the same bits as never
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stages.classifier import augment
@@ -26,12 +23,13 @@ from stages.classifier.checkpoint import (
     take,
     unpack_optimiser,
 )
+from stages.classifier.data import Data, Indices, batches
+from stages.classifier.losses import make_loss
 from stages.classifier.networks import has_batch_norm
 from stages.classifier.penalties import penalise
-from stages.classifier.program import Member, set_years, soft_labels
+from stages.classifier.program import Member, set_years
 
 logger = logging.getLogger(__name__)
-Indices = NDArray[np.intp]
 SCHEDULES = ("constant", "cosine")
 MOST_FOR_STATISTICS = 256  # images over which batch normalisation's statistics are taken
 
@@ -53,20 +51,6 @@ class Recipe:
     precision: str = "no"
     compile: bool = False
     penalty: tuple[str, float] | None = None
-
-
-@dataclass(frozen=True)
-class Data:
-    """Images and labels; ``scale`` maps raw batches, (B, 1, …), to what networks see."""
-
-    images: NDArray[np.float32]  # (n, …), in memory or mapped
-    labels: Tensor  # (n,), int64 classes or float32 quantities
-    scale: Callable[[Tensor], Tensor]
-
-    @property
-    def is_quantity(self) -> bool:
-        """Whether labels are numbers and not classes."""
-        return self.labels.is_floating_point()
 
 
 @dataclass
@@ -210,62 +194,6 @@ def _fit(
     member.load_state_dict(best)
     member.to("cpu").eval()
     return Outcome(member, history, best_loss, kept)
-
-
-def batches(
-    images: NDArray[np.float32], rows: Indices, size: int, *, smallest: int = 1
-) -> Iterator[tuple[Indices, Tensor]]:
-    """Yield rows and their images, (B, 1, …); the next batch is read while one is worked on.
-
-    A last batch smaller than ``smallest`` is left out.
-    """
-    parts = [rows[start : start + size] for start in range(0, len(rows), size)]
-    parts = [part for part in parts if len(part) >= smallest]
-
-    def read(part: Indices) -> Tensor:
-        batch = torch.from_numpy(np.ascontiguousarray(images[part]))[:, None]
-        return batch.pin_memory() if torch.cuda.is_available() else batch
-
-    with ThreadPoolExecutor(1) as reader:
-        waiting = [reader.submit(read, part) for part in parts[:1]]
-        for index, part in enumerate(parts):
-            ready = waiting.pop().result()
-            if index + 1 < len(parts):
-                waiting.append(reader.submit(read, parts[index + 1]))
-            yield part, ready
-
-
-def make_loss(
-    member: Member, data: Data, train: Indices, *, balance: bool
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """Choose the loss: cross-entropy, squared error of scaled quantities, or KL over bins."""
-    head = member.head
-    if not data.is_quantity:
-        weight = None
-        if balance:
-            count = torch.bincount(data.labels[train], minlength=int(data.labels.max()) + 1)
-            weight = len(train) / (len(count) * count.clamp(min=1).float())
-
-        def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
-            own = None if weight is None else weight.to(scores)
-            return nn.functional.cross_entropy(scores, labels, weight=own)
-
-        return cross_entropy
-    if head.bins > 1:
-
-        def divergence(scores: Tensor, years: Tensor) -> Tensor:
-            wanted = soft_labels(years, head.centres.to(years))
-            return nn.functional.kl_div(
-                scores.log_softmax(dim=1), wanted.to(scores), reduction="batchmean"
-            )
-
-        return divergence
-
-    def squared_error(scores: Tensor, years: Tensor) -> Tensor:
-        wanted = (years - head.centres.to(years)) / head.scale.to(years)
-        return nn.functional.mse_loss(scores[:, 0], wanted)
-
-    return squared_error
 
 
 def learning_rate(recipe: Recipe, epoch: int) -> float:

@@ -25,9 +25,10 @@ from monai.transforms import Compose, RandAffined, RandFlipd, RandGaussianNoised
 from torch.utils.data import DataLoader
 
 from stages.classifier import portable
+from stages.classifier.data import Data
 from stages.classifier.images import check_fits, conform, load, make_grid
 from stages.classifier.program import Program, build_member, build_program, standardise
-from stages.classifier.training import Data, Recipe, fit
+from stages.classifier.training import Recipe, fit
 from tests.benchmarks import record
 
 SHAPE = (197, 233, 189)

@@ -134,3 +134,7 @@ def test_images_are_told_by_name():
     assert is_of_arm(name.format("label-GM_probseg"), "mnigmfraction")
     assert not is_of_arm(name.format("desc-GM_T1w"), "mnibrain")
     assert is_of_arm("sub-1_desc-resize_T1w.nii.gz", "resize")
+    assert is_of_arm(name.format("desc-brain_T1w"), "mnibrain")
+    assert not is_of_arm(name.format("desc-brain_T1w"), "ownbrain")
+    assert is_of_arm("sub-1_desc-brain_T1w.nii.gz", "ownbrain")
+    assert not is_of_arm("sub-1_desc-brain_T1w.nii.gz", "mnibrain")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from stages.classifier.data import Data
 from stages.classifier.networks import NETWORKS, build
 from stages.classifier.penalties import parse_penalty, penalise
 from stages.classifier.program import (
@@ -14,7 +15,7 @@ from stages.classifier.program import (
     soft_labels,
     standardise,
 )
-from stages.classifier.training import Data, score, settle_statistics
+from stages.classifier.training import score, settle_statistics
 
 SMALL = [name for name in NETWORKS if name not in ("densenet121", "resnet10", "resnet18")]
 

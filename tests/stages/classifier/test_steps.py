@@ -228,6 +228,26 @@ def test_size_tells_nothing_after_registration(tmp_path):
     assert accuracy["registered"] <= 0.60
 
 
+def test_brains_in_their_own_size_are_placed_alike_alone_and_in_a_cohort(tmp_path):
+    """Classes differ in size alone, heads lie anywhere; a new head needs the model alone."""
+    rng = np.random.default_rng(0)
+    sexes = ["F", "M"] * 10
+
+    def anywhere(sex):
+        image = np.pad(_zoomed(head(rng), 0.88 if sex == "F" else 1.0), 3)
+        return np.roll(image, rng.integers(-3, 4, 3), axis=(0, 1, 2))
+
+    given = {"arm": "ownbrain", "zoom": 8.0}
+    cohort = write_cohort(tmp_path / "c", [anywhere(s) for s in sexes], sexes, [50.0] * 20, **given)
+    prepared = run_prepare(cohort, tmp_path / "p", grid_mm=8.0)
+    folders = cross_validate(prepared, tmp_path, arm="ownbrain", network="linear")
+    assert balanced_accuracy(*held_out(folders)) >= 0.85
+    new = write_cohort(tmp_path / "new", [anywhere("M")], ["M"], [50.0], **given)
+    new.images[0] = shutil.move(new.images[0], tmp_path / "new" / "sub-900_desc-brain_T1w.nii.gz")
+    (row,) = read_rows(run_predict(new, 0, tmp_path / "judged", model=folders[0]))
+    assert row["predicted"] == "M" and row["was_seen"] == "False"
+
+
 def test_permuted_labels_with_imbalance_show_in_balanced_accuracy(tmp_path):
     """85 of 100 are men and nothing tells them: accuracy near 0.85, balanced near 0.5."""
     rng = np.random.default_rng(0)
@@ -276,6 +296,29 @@ def test_mixed_shapes_and_absent_images_are_refused(tmp_path):
         run_prepare(cohort, tmp_path / "p", arm="mnibrain")
 
 
+@pytest.mark.parametrize("arm", ["resize", "mnigm"])
+def test_voxel_sizes_may_differ_only_where_the_arm_stretches_images(tmp_path, arm):
+    rng = np.random.default_rng(0)
+    cohort = write_cohort(tmp_path, [head(rng) for _ in "FMFM"], list("FMFM"), [30] * 4, arm=arm)
+    stretched = nib.load(cohort.images[1]).get_fdata(dtype=np.float32)
+    nib.Nifti1Image(stretched, np.diag([4.0, 4.0, 4.3, 1.0])).to_filename(cohort.images[1])
+    rows = [
+        {"participant_id": f"sub-{i + 1:03d}", "excluded": "n/a", f"cohort_{arm}": "yes"}
+        | {"split": "train", "fold": i // 2}
+        for i in range(4)
+    ]
+    write_rows(tmp_path / "fingerprint.tsv", rows)
+    dealt = str(tmp_path / "fingerprint.tsv")
+    if arm == "mnigm":
+        with pytest.raises(ValueError, match="mixed shapes need harmonization"):
+            run_prepare(cohort, tmp_path / "p", dealt=dealt)
+        return
+    prepared = run_prepare(cohort, tmp_path / "p", dealt=dealt)
+    model = run_train(prepared, tmp_path, arm=arm, network="linear", inner_folds=2)
+    (row,) = read_rows(run_predict(cohort, 1, tmp_path / "judged", model=model))
+    assert row["predicted"] in ("F", "M")
+
+
 def test_one_image_under_two_names_is_a_leak(tmp_path):
     rng = np.random.default_rng(0)
     images = [head(rng) for _ in range(8)]
@@ -289,7 +332,20 @@ def test_one_image_under_two_names_is_a_leak(tmp_path):
 def test_small_batches_fall_back_to_groups(regional, tmp_path):
     folder = run_train(regional[1], tmp_path, batch_size=2, epochs=1)
     card = json.loads((folder / "model.json").read_text())
-    assert card["Architecture"]["options"] == {"norm": "group"}
+    assert card["Architecture"]["options"]["norm"] == "group"
+
+
+def test_widths_and_convolutions_make_the_network(regional, tmp_path):
+    sizes = {"widths": [4, 6], "convolutions": 1, "epochs": 1}
+    folder = run_train(regional[1], tmp_path, **sizes)
+    card = json.loads((folder / "model.json").read_text())
+    convolutions = 27 * 4 + 27 * 4 * 6
+    normalisation = 2 * 4 + 2 * 6
+    linear = 2 * 6 * (SIDE // 4) ** 3 + 2
+    assert card["Parameters"] == convolutions + normalisation + linear
+    # Networks with layers of their own take no notice.
+    other = run_train(regional[1], tmp_path, network="sfcn", **sizes)
+    assert json.loads((other / "model.json").read_text())["Architecture"]["options"] == {}
 
 
 def test_a_checkpoint_folder_lets_a_training_go_on(regional, tmp_path):

@@ -14,8 +14,10 @@ import torch
 
 from stages.classifier import training
 from stages.classifier.checkpoint import load_state
+from stages.classifier.data import Data, batches
+from stages.classifier.losses import make_loss
 from stages.classifier.program import build_member, standardise
-from stages.classifier.training import Data, Recipe, batches, fit, learning_rate, make_loss
+from stages.classifier.training import Recipe, fit, learning_rate
 
 RECIPE = Recipe(epochs=4, batch_size=4, learning_rate=0.01, augment="light", may_flip=True)
 

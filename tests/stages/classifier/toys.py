@@ -37,7 +37,8 @@ def write_cohort(root, images, sexes, ages, *, arm="mnigm", zoom=4.0, sites=None
     """Write images of an arm and participants.tsv; return their paths."""
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
-    name = {"mnigm": "space-MNI152NLin2009aSym_res-1_desc-GM"}.get(arm, f"desc-{arm}")
+    names = {"mnigm": "space-MNI152NLin2009aSym_res-1_desc-GM", "ownbrain": "desc-brain"}
+    name = names.get(arm, f"desc-{arm}")
     paths, people = [], []
     for index, image in enumerate(images):
         label = f"sub-{index + 1:03d}"
@@ -85,12 +86,9 @@ def run_prepare(cohort, out, *, dealt=None, seed=0, **params):
         "grid": out / f"desc-{arm}_grid.json",
     }
     params.setdefault("target", ["sex"])
-    is_registered = arm.startswith("mni")
     prepare.run(
         participants=cohort.participants,
-        harmonized=[] if is_registered else cohort.images,
-        registered=cohort.images if is_registered else [],
-        fractions=[],
+        **_by_input(cohort.images, arm),
         dealt=dealt,
         **{k: str(v) for k, v in outputs.items()},
         **defaults("prepare", **params),
@@ -137,14 +135,10 @@ def run_predict(cohort, index, out, *, models=(), model=None, **params):
     """Run predict on one image; return the path of the table."""
     path = Path(out) / "sub_desc-classifier_predictions.tsv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    is_registered = cohort.arm.startswith("mni")
-    images = [cohort.images[index]]
     predict.run(
         scan="sub_T1w.nii.gz",
         participants=cohort.participants,
-        harmonized=[] if is_registered else images,
-        registered=images if is_registered else [],
-        fractions=[],
+        **_by_input([cohort.images[index]], cohort.arm),
         models=[str(f / "model.json") for f in models],
         model=None if model is None else str(model),
         predictions=str(path),
@@ -164,9 +158,7 @@ def run_explain(cohort, index, models, out, **params):
     params = {"target": "sex", "arm": cohort.arm, "explained": "bn", **params}
     explain.run(
         scan="sub_T1w.nii.gz",
-        harmonized=[],
-        registered=[cohort.images[index]],
-        fractions=[],
+        **_by_input([cohort.images[index]], cohort.arm),
         models=[str(f / "model.json") for f in models],
         **outputs,
         **defaults("explain", **params),
@@ -193,6 +185,12 @@ def run_evaluate(cohort, folders, out, **params):
         seed=0,
     )
     return {name: Path(path) for name, path in outputs.items()}
+
+
+def _by_input(images, arm):
+    """Give images to the input that takes the arm's, nothing to the others."""
+    kind = "registered" if arm.startswith("mni") else "own" if arm == "ownbrain" else "harmonized"
+    return {"harmonized": [], "registered": [], "own": [], "fractions": []} | {kind: images}
 
 
 def _model_files(folder):
