@@ -9,8 +9,8 @@ the number of weak learners.
 Modules: ``volumes``, ``landmarks``, ``cutting`` make patches; ``network``, ``training``,
 ``landmark_source``, ``natural_images``, ``search`` train; ``detection`` finds landmarks in whole
 images; ``vesselness`` and ``centreline`` find candidates; ``booster`` and ``rivals`` learn lesions;
-``splits`` keeps people apart; ``judging`` judges. Steps: ``patches``, ``vessels``, ``pretrain``,
-``detect``, ``features``, ``boost``, ``score``, ``evaluate``.
+``splits`` keeps people apart; ``judging`` and ``comparing`` judge. Steps: ``patches``,
+``vessels``, ``pretrain``, ``detect``, ``features``, ``boost``, ``score``, ``evaluate``.
 
 Assumptions: vessels are bright; landmarks are points that every participant has; a participant,
 with all images, is either for training or for testing, of the networks too. Research only.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.transfer import figures, provenance, splits
-from stages.transfer.booster import Stumps, fit_stumps
+from stages.transfer.booster import Stumps, fit_stumps, start_weights
 from stages.transfer.files import Cases, read, read_cases, write
 from stages.transfer.models import load_model
 from stages.transfer.rivals import fine_tune, fit_platt, probe_linearly
@@ -34,6 +34,7 @@ def run(
     figure: str,
     source: str,
     weak_learners: int,
+    start: str,
     folds: int,
     test_fraction: float,
     finetune_epochs: int,
@@ -64,17 +65,15 @@ def run(
         is_test = np.isin(cases.cases, sorted(names))
         train, test = np.flatnonzero(cases.used & ~is_test), np.flatnonzero(is_test)
         _check_leaks(cases, train, test)
-        staged[test] = stage_fully(
-            fit_stumps(X[train], cases.lesions[train] > 0, weak_learners), X[test], weak_learners
-        )
         y = cases.lesions[train] > 0
+        stumps = fit_stumps(X[train], y, weak_learners, start_weights(y, start))
+        staged[test] = stage_fully(stumps, X[test], weak_learners)
         probed[test] = probe_linearly(X[train], y, cases.cases[train], X[test], seed)
         if finetune_epochs:
-            use = test[cases.used[test]]
-            tuned[use] = fine_tune(
+            tuned[test] = fine_tune(
                 net,
                 (cases.patches[train], y),
-                cases.patches[use],
+                cases.patches[test],
                 epochs=finetune_epochs,
                 batch_size=batch_size,
                 learning_rate=learning_rate,
@@ -109,8 +108,8 @@ def run(
     is_taught = cases.used & (~np.isin(cases.cases, sorted(tested[0])) if folds < 2 else True)
     train = np.flatnonzero(is_taught)
     y = cases.lesions[train] > 0
-    final = fit_stumps(X[train], y, weak_learners)
-    inner = _inner_scores(X[train], y, cases.cases[train], weak_learners, seed)
+    final = fit_stumps(X[train], y, weak_learners, start_weights(y, start))
+    inner = _inner_scores(X[train], y, cases.cases[train], weak_learners, start, seed)
     slope, offset = fit_platt(inner, y)
     taught = sorted(set(cases.cases[train]))
     write(
@@ -121,6 +120,7 @@ def run(
             "layer": about["layer"],
             "participants": [f"bids::{name}" for name in taught],
             "lesion_share": float(y.mean()),
+            "spacing_mm": cases.about[0]["spacing_mm"],
             "origin": origin,
         },
     )
@@ -173,19 +173,20 @@ def list_selected(stumps: Stumps, X: NDArray[Any], y: NDArray[np.bool_], source:
 
 
 def _inner_scores(
-    X: NDArray[Any], y: NDArray[np.bool_], owners: NDArray[Any], rounds: int, seed: int
+    X: NDArray[Any], y: NDArray[np.bool_], owners: NDArray[Any], rounds: int, start: str, seed: int
 ) -> NDArray[Any]:
     """Score training rows by boosters that did not learn from their case, for calibration."""
     has_lesion = {str(name): bool(y[owners == name].any()) for name in np.unique(owners)}
     folds = min(INNER_FOLDS, sum(has_lesion.values()))
     inner = np.zeros(len(y))
     if folds < 2:
-        return fit_stumps(X, y, rounds).stage(X)[:, -1]
+        return fit_stumps(X, y, rounds, start_weights(y, start)).stage(X)[:, -1]
     fold = splits.deal_folds(has_lesion, folds, seed)
     part = np.array([fold[str(name)] for name in owners])
     for k in range(folds):
         rest = part != k
-        inner[~rest] = fit_stumps(X[rest], y[rest], rounds).stage(X[~rest])[:, -1]
+        stumps = fit_stumps(X[rest], y[rest], rounds, start_weights(y[rest], start))
+        inner[~rest] = stumps.stage(X[~rest])[:, -1]
     return inner
 
 

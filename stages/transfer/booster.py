@@ -63,7 +63,21 @@ class _Sorted:
     codes: NDArray[np.intp]  # (features, n): 2 · bin + class, by sample
 
 
-def fit_stumps(X: NDArray[Any], y: NDArray[Any], rounds: int) -> Stumps:
+def start_weights(y: NDArray[np.bool_], start: str) -> Floats:
+    """Weigh the patches before the first round; the sum is 1.
+
+    ``balanced`` gives both classes the same sum (Viola & Jones 2001), ``equal`` every patch the
+    same. With few lesions among many normal patches an ``equal`` start makes the first stumps say
+    normal on both sides, which tells nothing.
+    """
+    if start == "equal":
+        return np.full(len(y), 1.0 / len(y))
+    return np.where(y, 0.5 / max(y.sum(), 1), 0.5 / max((~y).sum(), 1))
+
+
+def fit_stumps(
+    X: NDArray[Any], y: NDArray[Any], rounds: int, weights: Floats | None = None
+) -> Stumps:
     """Fit an ensemble.
 
     Parameters
@@ -74,6 +88,8 @@ def fit_stumps(X: NDArray[Any], y: NDArray[Any], rounds: int) -> Stumps:
         True for lesions.
     rounds : int
         Weak learners; fewer if one of them is perfect or none is better than guessing.
+    weights : array, (n,), optional
+        Before the first round, with a sum of 1; the same for all if not given.
 
     Raises
     ------
@@ -94,7 +110,7 @@ def fit_stumps(X: NDArray[Any], y: NDArray[Any], rounds: int) -> Stumps:
     prepared = _prepare(X, y)
     if not (prepared.values[:, -1] > prepared.values[:, 0] + SAME).any():
         raise ValueError(f"none of {X.shape[1]} features varies over {len(y)} patches")
-    w = np.full(len(y), 1.0 / len(y))
+    w = np.full(len(y), 1.0 / len(y)) if weights is None else weights
     found: list[tuple[int, float, int, int, float, float]] = []
     for index in range(rounds):
         feature, threshold, left, right = _best_stump(prepared, y, w)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stages.transfer.volumes import Floats
 
 PLANES = ((0, 1), (0, 2), (1, 2))
-BLOCK = 2048  # patches per call of the sampler, which bounds memory
+BLOCK = 256  # patches per call of the sampler: its places fit into the cache
 AXIS_COUNT = 3
 
 
@@ -66,27 +66,22 @@ def cut_turned(
     -------
     patches : array, (n, 3, size, size), uint8
     """
-    span = torch.arange(size, dtype=torch.float32) - size // 2
-    grid = torch.zeros(AXIS_COUNT, size, size, 3)
-    for channel, (a, b) in enumerate(PLANES):
-        grid[channel, :, :, a] = span[:, None]
-        grid[channel, :, :, b] = span[None, :]
-    flat = grid.reshape(1, -1, 3)
+    # Places are linear in (turn, centre), so one matrix product gives those of all patches at once:
+    # (n, 12) @ (12, pixels · 3). It is several times faster than turning each patch's grid.
+    basis = torch.from_numpy(_list_offsets(size))
+    scale = 2.0 / np.maximum(np.array(data.shape) - 1, 1)  # to −1..1 between outermost centres
+    moves = np.concatenate([np.swapaxes(turns, 1, 2), np.asarray(centres)[:, None]], axis=1) * scale
+    moves[:, 3] -= 1
+    # grid_sample wants the last axis in the order z, y, x.
+    moves = torch.from_numpy(moves[:, :, ::-1].reshape(len(moves), -1).astype(np.float32))
     image = torch.from_numpy(np.ascontiguousarray(data)).float()[None, None]
-    # grid_sample wants (z, y, x) order of the last axis, in −1..1 between outermost centres.
-    scale = 2.0 / (torch.tensor(data.shape, dtype=torch.float32) - 1).clamp(min=1)
     patches = np.empty((len(centres), AXIS_COUNT, size, size), dtype=np.uint8)
     for start in range(0, len(centres), BLOCK):
         part = slice(start, start + BLOCK)
-        turn = torch.as_tensor(np.asarray(turns[part]), dtype=torch.float32)
-        centre = torch.as_tensor(np.asarray(centres[part]), dtype=torch.float32)
-        places = flat @ turn.transpose(1, 2) + centre[:, None]
-        places = (places * scale - 1).flip(-1)
-        found = torch.nn.functional.grid_sample(
-            image, places[None, None].reshape(1, 1, -1, flat.shape[1], 3), align_corners=True
-        )
-        shape = (len(centre), AXIS_COUNT, size, size)
-        patches[part] = found.reshape(shape).round().clamp(0, 255).to(torch.uint8).numpy()
+        places = (moves[part] @ basis).view(1, 1, -1, AXIS_COUNT * size**2, 3)
+        found = torch.nn.functional.grid_sample(image, places, align_corners=True)
+        found = found.view(-1, AXIS_COUNT, size, size).round_().clamp_(0, 255)
+        patches[part] = found.to(torch.uint8).numpy()
     return patches
 
 
@@ -110,3 +105,18 @@ def draw_turns(
     sine, cosine = np.sin(angles)[:, None, None], np.cos(angles)[:, None, None]
     turns = np.eye(3) + sine * cross + (1 - cosine) * (cross @ cross)  # Rodrigues' formula
     return turns * rng.uniform(1 - stretch, 1 + stretch, count)[:, None, None]
+
+
+def _list_offsets(size: int) -> NDArray[np.float32]:
+    """List the pixels' offsets from the centre as a matrix, (12, 3 · size² · 3).
+
+    Row 3 k + d adds the k-th offset (k = 3: one) to coordinate d of every pixel.
+    """
+    span = np.arange(size) - size // 2
+    offsets = np.zeros((4, AXIS_COUNT, size, size))
+    offsets[3] = 1
+    for channel, (a, b) in enumerate(PLANES):
+        offsets[a, channel] = span[:, None]
+        offsets[b, channel] = span[None, :]
+    rows = offsets.reshape(4, 1, -1, 1) * np.eye(3)[:, None, :]
+    return rows.reshape(12, -1).astype(np.float32)

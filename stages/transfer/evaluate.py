@@ -4,53 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stages.transfer import figures, provenance
-from stages.transfer.files import read
-from stages.transfer.judging import (
-    bootstrap,
-    by_case,
-    compare_delong,
-    draw_cases,
-    measure_auc,
-    read_froc,
-    trace_froc,
-)
+from stages.transfer.comparing import FEW, LEVELS, Scores, judge_sources, read_scores
+from stages.transfer.judging import add_missed, read_froc, trace_froc
 from stages.transfer.models import read_card
 from stages.transfer.tables import Row, read_rows, write_rows
 from stages.transfer.tasks import LANDMARK, parse_source
 
-SHOWN_ROUNDS = (1, 2, 3, 5, 10, 20, 50, 100, 200)
-LEVELS = {"patch": "patches", "case": "cases"}
-FEW = 5  # "few weak learners": the study's claim is tested at 1 to this many
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What one source's booster says of the held-out cases' candidates."""
-
-    source: str
-    origin: str
-    staged: NDArray[Any]  # (n, rounds)
-    rivals: dict[str, NDArray[Any]]
-    is_lesion: NDArray[np.bool_]
-    lesions: NDArray[np.int64]
-    used: NDArray[np.bool_]
-    places_mm: NDArray[Any]
-    cases: NDArray[Any]
-    about: dict[str, Any]
-
-    def levels(self, values: NDArray[Any]) -> dict[str, tuple[NDArray[Any], NDArray[Any], Any]]:
-        """Scores, truth and cases of patches (lesions and matched negatives) and of cases."""
-        patch = (values[self.used], self.is_lesion[self.used], self.cases[self.used])
-        top, has_lesion = by_case(values, self.is_lesion, self.cases)
-        return {"patch": patch, "case": (top, has_lesion, np.unique(self.cases))}
+ROC_ROUNDS = (1, 3, 5, 10, 50, 100, 200)
+CLAIM = 0.05  # gain of area with few weak learners that the study's claim is tested at
 
 
 def run(
@@ -114,75 +81,39 @@ def run(
             {"item": "cases_test", "value": first.about["n_test"]},
         ]
         items += _count_differences(differences)
-        headline.append(_tell_differences(rows, differences, origin))
+        headline.append(tell_differences(differences, origin))
     write_rows(counts, items)
     text = {"Headline": " ".join(part for part in headline if part)}
     Path(summary).write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
 
 
-def read_scores(path: str) -> Scores:
-    """Read what step boost wrote."""
-    arrays, about = read(path)
-    rivals = {n: arrays[n] for n in ("probe", "finetuned") if np.isfinite(arrays[n]).any()}
-    return Scores(
-        about["source"],
-        about["origin"],
-        arrays["staged"],
-        rivals,
-        arrays["lesions"] > 0,
-        arrays["lesions"],
-        arrays["used"],
-        arrays["places_mm"],
-        np.array(about["cases"]),
-        about,
-    )
+def tell_differences(differences: Sequence[Row], origin: str) -> str:
+    """Tell what landmarks gain with few weak learners over every other kind of source.
 
-
-def judge_sources(found: Sequence[Scores], draws: int, seed: int) -> tuple[list[Row], list[Row]]:
-    """Measure areas by weak learners with intervals, and differences from the first source.
-
-    All sources are judged on the same bootstrap samples of cases, so that differences are paired.
+    Random weights are among these: a gain over photographs alone would not show that learning
+    landmarks is what helps.
     """
-    rows: list[Row] = []
-    differences: list[Row] = []
-    for level in LEVELS:
-        kept: dict[str, NDArray[Any]] = {}
-        values, truth, owners = found[0].levels(found[0].staged)[level]
-        samples = draw_cases(owners, draws, np.random.default_rng(seed))
-        for own in found:
-            values, truth, owners = own.levels(own.staged)[level]
-            auc = measure_auc(values, truth)
-            boot = np.array([measure_auc(values[s], truth[s]) for s in samples])
-            kept[own.source] = boot
-            low, high = _quantiles(boot)
-            for index in range(len(auc)):
-                rows.append(
-                    _auc_row(
-                        level,
-                        own,
-                        "adaboost",
-                        index + 1,
-                        auc[index],
-                        low[index],
-                        high[index],
-                        truth,
-                        owners,
-                    )
-                )
-            for rule, other in own.rivals.items():
-                if level == "case" and not np.isfinite(other).all():
-                    continue  # fine-tuned networks judge only the patches that are compared
-                v, t, o = own.levels(other)[level]
-                a, b = bootstrap(lambda s, v=v, t=t: measure_auc(v[s], t[s]), samples)  # type: ignore[misc]
-                rows.append(
-                    _auc_row(
-                        level, own, rule, None, float(measure_auc(v, t)), float(a), float(b), t, o
-                    )
-                )
-        first = found[0]
-        for own in found[1:]:
-            differences += _differences(level, first, own, kept)
-    return rows, differences
+    means = [r for r in differences if r["weak_learners"].startswith("mean")]
+    patches = [r for r in means if r["level"] == "patch" and np.isfinite(r["difference"])]
+    # With fewer landmarks is compared only where there is nothing else.
+    others = [r for r in patches if parse_source(r["second"]).name != LANDMARK]
+    shown = others or patches[:1]
+    if not shown:
+        return ""
+    where = "" if origin == provenance.REAL else f" ({origin} data)"
+    parts = []
+    for row in shown:
+        low, high = row["ci_low"], row["ci_high"]
+        said = "more" if low > 0 else "less" if high < 0 else "neither clearly more nor less"
+        verdict = "is met" if low >= CLAIM else "is not met" if high < CLAIM else "is open"
+        parts.append(
+            f"{said} than {row['second']}, area {row['auc_first']:.3f} against"
+            f" {row['auc_second']:.3f}, difference {row['difference']:+.3f} ({low:+.3f} to"
+            f" {high:+.3f}), a gain of at least {CLAIM:g} {verdict}"
+        )
+    few = shown[0]["weak_learners"].removeprefix("mean ")
+    first = shown[0]["first"]
+    return f"With {few} weak learners{where} {first} features tell lesions {'; '.join(parts)}."
 
 
 def summarize_errors(points: Sequence[str], seed: int) -> list[Row]:
@@ -224,89 +155,6 @@ def summarize_errors(points: Sequence[str], seed: int) -> list[Row]:
     return rows
 
 
-def _differences(
-    level: str, first: Scores, own: Scores, kept: dict[str, NDArray[Any]]
-) -> list[Row]:
-    a, truth, _ = first.levels(first.staged)[level]
-    b, _, _ = own.levels(own.staged)[level]
-    rows: list[Row] = []
-    rounds = a.shape[1]
-    chosen = [t for t in SHOWN_ROUNDS if t <= rounds]
-    boot = kept[first.source] - kept[own.source]
-    for t in chosen:
-        x, y = float(measure_auc(a[:, t - 1], truth)), float(measure_auc(b[:, t - 1], truth))
-        low, high = _quantiles(boot[:, t - 1 : t])
-        _, p = compare_delong(a[:, t - 1], b[:, t - 1], truth)
-        rows.append(_difference_row(level, first, own, str(t), x, y, low[0], high[0], p))
-    few = min(FEW, rounds)
-    x, y = (float(np.mean(measure_auc(v[:, :few], truth))) for v in (a, b))
-    low, high = _quantiles(boot[:, :few].mean(1, keepdims=True))
-    rows.append(_difference_row(level, first, own, f"mean 1-{few}", x, y, low[0], high[0], None))
-    return rows
-
-
-def _difference_row(
-    level: str,
-    first: Scores,
-    own: Scores,
-    rounds: str,
-    x: float,
-    y: float,
-    low: float,
-    high: float,
-    p: float | None,
-) -> Row:
-    return {
-        "level": level,
-        "first": first.source,
-        "second": own.source,
-        "weak_learners": rounds,
-        "auc_first": x,
-        "auc_second": y,
-        "difference": x - y,
-        "ci_low": float(low),
-        "ci_high": float(high),
-        "relative_percent": 100 * (x - y) / y if y else None,
-        "p_delong": p,
-        "n_cases": len(np.unique(first.cases)),
-        "provenance": provenance.join([first.origin, own.origin]),
-    }
-
-
-def _auc_row(
-    level: str,
-    own: Scores,
-    rule: str,
-    rounds: int | None,
-    auc: float,
-    low: float,
-    high: float,
-    truth: Any,
-    owners: Any,
-) -> Row:
-    return {
-        "level": level,
-        "source": own.source,
-        "rule": rule,
-        "weak_learners": rounds,
-        "auc": float(auc),
-        "ci_low": float(low),
-        "ci_high": float(high),
-        "n_lesion": int(truth.sum()),
-        "n_normal": int((~truth).sum()),
-        "n_cases": len(np.unique(owners)),
-        "baseline": 0.5,
-        "provenance": own.origin,
-    }
-
-
-def _quantiles(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    if not np.isfinite(values).any():
-        return np.full(values.shape[1], np.nan), np.full(values.shape[1], np.nan)
-    low, high = np.nanquantile(values, [0.025, 0.975], axis=0)
-    return low, high
-
-
 def _draw_curves(path: Path, rows: Sequence[Row], level: str, origin: str) -> None:
     curves: dict[str, Any] = {}
     own = [r for r in rows if r["level"] == level and r["rule"] == "adaboost"]
@@ -324,19 +172,18 @@ def _draw_curves(path: Path, rows: Sequence[Row], level: str, origin: str) -> No
 
 
 def _draw_roc(path: Path, found: Sequence[Scores], origin: str) -> None:
+    """Draw the ROC curves of patches, a panel for each number of weak learners."""
     from sklearn.metrics import roc_curve
 
-    curves: dict[str, Any] = {}
+    panels: dict[str, dict[str, Any]] = {}
     for own in found:
-        values, truth, _ = own.levels(own.staged)["patch"]
-        for t in (1, 10, values.shape[1]):
+        values, truth, _ = own.at("patch", own.staged)
+        for t in ROC_ROUNDS:
             if t <= values.shape[1] and truth.any() and not truth.all():
                 x, y, _ = roc_curve(truth, values[:, t - 1])
-                curves[f"{own.source}, {t} weak"] = (x, y)
-    if curves:
-        figures.draw_rocs(
-            path, curves, "false positive rate", "sensitivity", "ROC of patches", origin
-        )
+                panels.setdefault(f"weak learners: {t}", {})[own.source] = (x, y)
+    if panels:
+        figures.draw_rocs(path, panels, "ROC of patches", origin)
 
 
 def _write_froc(
@@ -345,15 +192,9 @@ def _write_froc(
     rows: list[Row] = []
     curves: dict[str, Any] = {}
     for own in found:
-        values, lesions = own.staged[:, -1].astype(float), own.lesions
-        cases, places = own.cases, own.places_mm
-        missed = [(a["participant"], k) for a in own.about["judged"] for k in range(a["missed"])]
-        if missed:  # lesions on no vessel found: never detected
-            values = np.append(values, [-np.inf] * len(missed))
-            lesions = np.append(lesions, [10_000 + k for _, k in missed])
-            cases = np.append(cases, [name for name, _ in missed])
-            places = np.vstack([places, np.zeros((len(missed), 3))])
-        _, alarms, sensitivity = trace_froc(values, lesions, places, cases, apart_mm)
+        missed = {a["participant"]: a["missed"] for a in own.about["judged"]}
+        given = add_missed(own.staged[:, -1], own.lesions, own.places_mm, own.cases, missed)
+        _, alarms, sensitivity = trace_froc(*given, apart_mm)
         if not np.isfinite(sensitivity).any():
             continue
         curves[own.source] = (np.append(0, alarms), np.append(0, sensitivity))
@@ -372,15 +213,7 @@ def _write_froc(
     if rows:
         write_rows(table, rows)
         title = "FROC over all candidates of held-out cases"
-        figures.draw_rocs(
-            Path(figure),
-            curves,
-            "false positives per case",
-            "sensitivity (lesions)",
-            title,
-            origin,
-            is_log=True,
-        )
+        figures.draw_frocs(Path(figure), curves, title, origin)
 
 
 def _count_differences(differences: Sequence[Row]) -> list[Row]:
@@ -414,18 +247,4 @@ def _tell_landmarks(rows: Sequence[Row]) -> str:
         f"{best['classes']} classes of landmarks: top-1 {best['value']:.3f}"
         f" ({best['ci_low']:.3f}–{best['ci_high']:.3f}),"
         f" {best['n_participants']} test participants."
-    )
-
-
-def _tell_differences(rows: Sequence[Row], differences: Sequence[Row], origin: str) -> str:
-    few = next((r for r in differences if r["weak_learners"].startswith("mean")), None)
-    if few is None or not np.isfinite(few["difference"]):
-        return ""
-    said = "more" if few["ci_low"] > 0 else "less" if few["ci_high"] < 0 else "not clearly other"
-    where = "" if origin == provenance.REAL else f" ({origin} data)"
-    return (
-        f"With {few['weak_learners'].removeprefix('mean ')} weak learners {few['first']} features"
-        f" tell lesions {said} than {few['second']}: area {few['auc_first']:.3f} against"
-        f" {few['auc_second']:.3f}, difference {few['difference']:+.3f}"
-        f" ({few['ci_low']:+.3f} to {few['ci_high']:+.3f}){where}."
     )

@@ -101,24 +101,46 @@ def draw_curves(
 
 def draw_rocs(
     path: Path,
-    curves: Mapping[str, tuple[Floats, Floats]],
-    xlabel: str,
-    ylabel: str,
+    panels: Mapping[str, Mapping[str, tuple[Floats, Floats]]],
     title: str,
     origin: str,
-    *,
-    is_log: bool = False,
 ) -> None:
-    """Draw ROC or FROC curves, one line per source."""
-    figure, axes = plt.subplots(figsize=(5, 4.4), layout="constrained")
+    """Draw ROC curves, a panel per number of weak learners, one line per source."""
+    columns = min(len(panels), 4)
+    rows = -(-len(panels) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(2.5 * columns, 2.6 * rows), squeeze=False, layout="constrained"
+    )
+    for ax in axes.ravel():
+        ax.set_axis_off()
+    for ax, (name, curves) in zip(axes.ravel(), panels.items(), strict=False):
+        ax.set_axis_on()
+        for source, (x, y) in curves.items():
+            ax.plot(x, y, lw=1.2, label=source)
+        ax.plot([0, 1], [0, 1], c="0.6", lw=0.7, ls=":")
+        ax.set(ylim=(0, 1.02), xlim=(0, 1))
+        ax.set_title(name, fontsize=8)
+    axes[0, 0].legend(fontsize=6, frameon=False, loc="lower right")
+    figure.supxlabel("false positive rate", fontsize=8)
+    figure.supylabel("sensitivity", fontsize=8)
+    figure.suptitle(_title(title, origin), fontsize=10)
+    _save(figure, path)
+
+
+def draw_frocs(
+    path: Path, curves: Mapping[str, tuple[Floats, Floats]], title: str, origin: str
+) -> None:
+    """Draw sensitivity over lesions against false positives per case, one line per source."""
+    figure, axes = plt.subplots(figsize=(6.2, 4.4), layout="constrained")
     for name, (x, y) in curves.items():
         axes.step(x, y, where="post", lw=1.4, label=name)
-    if is_log:
-        axes.set_xscale("symlog", linthresh=0.125)
-        axes.set_xlim(0, 16)
-    else:
-        axes.plot([0, 1], [0, 1], c="0.6", lw=0.7, ls=":")
-    axes.set(xlabel=xlabel, ylabel=ylabel, ylim=(0, 1.02))
+    axes.set_xscale("symlog", linthresh=0.125)
+    axes.set(
+        xlim=(0, 16),
+        ylim=(0, 1.02),
+        xlabel="false positives per case",
+        ylabel="sensitivity (lesions)",
+    )
     axes.set_title(_title(title, origin), fontsize=10)
     axes.legend(fontsize=7, frameon=False, loc="lower right")
     _save(figure, path)
@@ -128,17 +150,21 @@ def draw_map(
     path: Path,
     image: NDArray[Any],
     mask: NDArray[Any],
-    values: Floats | None,
     title: str,
     origin: str,
+    *,
+    lesions: NDArray[Any] | None = None,
+    values: Floats | None = None,
 ) -> None:
-    """Draw maximum projections along each axis: image, outline of the vessels, probability."""
+    """Draw maximum projections: image, outlines of vessels and lesions, probability."""
     figure, axes = plt.subplots(1, 3, figsize=(10, 3.9), layout="constrained")
     shown: Any = None
     for axis, ax in enumerate(axes):
         ax.imshow(image.max(axis).T, origin="lower", cmap="gray")
         if mask.any():
             ax.contour(mask.max(axis).T, [0.5], colors="C0", linewidths=0.4)
+        if lesions is not None and lesions.any():
+            ax.contour(lesions.max(axis).T, [0.5], colors="C3", linewidths=1.2)
         if values is not None:
             top = values.max(axis)
             shown = ax.imshow(

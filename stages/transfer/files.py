@@ -48,7 +48,7 @@ class Cases:
     lesions: NDArray[np.int64]  # 0 for none, else the number of the lesion within the case
     matched: NDArray[np.bool_]  # chosen negatives
     places_mm: Floats  # (n, 3)
-    about: list[dict[str, Any]]  # per participant: lesions, missed, origin
+    about: list[dict[str, Any]]  # per participant: lesions, missed, spacing_mm, origin
 
     @property
     def used(self) -> NDArray[np.bool_]:
@@ -67,7 +67,7 @@ def read_cases(paths: Iterable[str]) -> Cases:
     Raises
     ------
     ValueError
-        There is none, or patches are of different sizes.
+        There is none, or patches are of different sizes in pixels or mm.
     """
     parts, abouts = [], []
     for path in paths:
@@ -79,6 +79,12 @@ def read_cases(paths: Iterable[str]) -> Cases:
     sizes = {part["patches"].shape[-1] for part in parts}
     if len(sizes) > 1:
         raise ValueError(f"patches of {sorted(sizes)} pixels; run step vessels again for everybody")
+    spacings = sorted({about["spacing_mm"] for about in abouts})
+    if len(spacings) > 1:
+        raise ValueError(
+            f"patches on voxels of {spacings} mm; run step vessels again for everybody with one"
+            " --transfer-vessel-spacing-mm"
+        )
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return Cases(
         patches=joined["patches"],

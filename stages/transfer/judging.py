@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -105,6 +105,23 @@ def keep_peaks(places_mm: Floats, scores: Floats, apart_mm: float) -> NDArray[np
     return np.array(kept, dtype=np.int64)
 
 
+def add_missed(
+    scores: Floats,
+    lesions: NDArray[np.int64],
+    places_mm: Floats,
+    cases: NDArray[Any],
+    missed: Mapping[str, int],
+) -> tuple[Floats, NDArray[np.int64], Floats, NDArray[Any]]:
+    """Add lesions that no candidate is on, by case, so that they count as never detected."""
+    names = np.repeat(list(missed), list(missed.values()))
+    return (
+        np.append(np.asarray(scores, dtype=float), np.full(len(names), -np.inf)),
+        np.append(lesions, lesions.max(initial=0) + 1 + np.arange(len(names))),
+        np.vstack([places_mm, np.zeros((len(names), 3))]),
+        np.append(cases, names) if len(names) else cases,
+    )
+
+
 def trace_froc(
     scores: Floats,
     lesions: NDArray[np.int64],
@@ -126,7 +143,7 @@ def trace_froc(
     -------
     thresholds, false_positives, sensitivity : arrays, (t,)
         From the highest threshold down. A lesion that no candidate is on counts as missed only
-        if it is among ``lesions``; add such lesions with a score of −inf.
+        if it is among ``lesions``; ``add_missed`` puts it there.
     """
     labels = np.asarray(cases)
     names = np.unique(labels)

@@ -24,7 +24,7 @@ from stages.transfer.network import apply
 from stages.transfer.tables import write_rows
 from stages.transfer.tasks import LANDMARK, parse_source
 from stages.transfer.vesselness import find_vessels
-from stages.transfer.volumes import Floats, Volume, load, prepare, save
+from stages.transfer.volumes import ZOOM_TOLERANCE, Floats, Volume, load, prepare, save
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,6 @@ def run(
     least_vessel_mm3: float,
     candidate_step_mm: float,
     apart_mm: float,
-    patch_size: int,
     ct_low: float,
     ct_high: float,
     seed: int,
@@ -59,7 +58,8 @@ def run(
     Raises
     ------
     ValueError
-        No vessel is found, or the source asked for has no booster.
+        No vessel is found, the source asked for has no booster, or its booster learnt from
+        voxels of another size.
     """
     if image is None or not boosters:
         logger.info("no booster yet; run level group with lesion masks first")
@@ -69,6 +69,11 @@ def run(
     arrays, about = read(_of(boosters, name))
     platt = arrays.pop("platt")
     stumps = Stumps(**arrays)
+    if abs(about["spacing_mm"] - vessel_spacing_mm) > ZOOM_TOLERANCE * vessel_spacing_mm:
+        raise ValueError(
+            f"{name} learnt lesions on voxels of {about['spacing_mm']:g} mm, this scores on"
+            f" {vessel_spacing_mm:g} mm; give --transfer-vessel-spacing-mm {about['spacing_mm']:g}"
+        )
     net = net.to("cuda" if torch.cuda.is_available() else "cpu")
     volume = prepare(image, vessel_spacing_mm, (ct_low, ct_high))
     try:
@@ -89,7 +94,7 @@ def run(
         reach_mm=0.0,
         clear_mm=0.0,
     )
-    X = apply(net, cut_slices(volume.data, found.voxels, patch_size), about["layer"])
+    X = apply(net, cut_slices(volume.data, found.voxels, card["Input"]["Size"]), about["layer"])
     p = 1 / (1 + np.exp(-(platt[0] * stumps.stage(X)[:, -1] + platt[1])))
     values = paint(mask, found.voxels, p)
     origin = provenance.join(
@@ -112,7 +117,7 @@ def run(
     ]
     write_rows(findings, rows)
     title = f"{Path(image).name}: lesion probability by {name}"
-    figures.draw_map(Path(figure), volume.data, mask, values, title, origin)
+    figures.draw_map(Path(figure), volume.data, mask, title, origin, values=values)
     logger.info("%s: %d candidates, highest %.3f", Path(image).name, len(p), p.max())
 
 

@@ -66,13 +66,16 @@ def run(
         numbers = make_isotropic(
             Volume(labels.astype(np.int16), raw.affine), vessel_spacing_mm, order=0
         ).data
-        vessels = find_vessels(
-            volume,
-            radii_mm=vessel_radii_mm,
-            low=vessel_low,
-            high=vessel_high,
-            least_mm3=least_vessel_mm3,
-        )
+        try:
+            vessels = find_vessels(
+                volume,
+                radii_mm=vessel_radii_mm,
+                low=vessel_low,
+                high=vessel_high,
+                least_mm3=least_vessel_mm3,
+            )
+        except ValueError as error:
+            raise ValueError(f"{image}: {error}") from error
         spacing = float(volume.zooms.mean())
         found = find_candidates(
             vessels,
@@ -121,10 +124,11 @@ def run(
         "images": [Path(path).name for path in pairs],
         "lesions": total,
         "missed": missed,
+        "spacing_mm": vessel_spacing_mm,
         "origin": origin,
     }
     write(candidates, {n: np.concatenate([p[n] for p in parts]) for n in parts[0]}, about)
     if shown is not None:
         name, data, vessels, numbers = shown
-        title = f"{Path(name).name}: vessels (outline), lesions (bright)"
-        figures.draw_map(Path(figure), data, vessels, (numbers > 0).astype(float), title, origin)
+        title = f"{Path(name).name}: vessels (blue), lesions (red)"
+        figures.draw_map(Path(figure), data, vessels, title, origin, lesions=numbers > 0)

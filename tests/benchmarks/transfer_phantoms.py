@@ -21,7 +21,7 @@ import torch
 
 from stages.transfer.booster import Stumps
 from stages.transfer.files import read, read_about, read_cases
-from stages.transfer.judging import measure_auc, read_froc, trace_froc
+from stages.transfer.judging import add_missed, measure_auc, read_froc, trace_froc
 from stages.transfer.models import load_model
 from stages.transfer.network import apply
 from stages.transfer.tables import read_rows
@@ -66,27 +66,37 @@ def learn(folder: Path, source: str, candidates: list[Path], models: Path, epoch
         call("boost", folder, source=source, features=features, **given)
 
 
-def score_bulbs(folder: Path, source: str, real: Path) -> list[dict]:
-    """Score bulbs on real vessels with the booster that learnt from phantoms."""
+def score_bulbs(folder: Path, source: str, real: Path, *, is_shown: bool) -> list[dict]:
+    """Score bulbs on real vessels with the booster that learnt from phantoms.
+
+    Where it is to be shown, step score draws its map of the images with phantom intensities.
+    """
     rows = []
-    net, _ = load_model(
-        *(folder / "models" / source / n for n in ("model.safetensors", "model.json"))
-    )
-    arrays, about = read(folder / "models" / source / "booster.safetensors")
+    names = ("model.safetensors", "model.json", "booster.safetensors")
+    model, card, booster = (folder / "models" / source / name for name in names)
+    net, _ = load_model(model, card)
+    arrays, about = read(booster)
     arrays.pop("platt")
     stumps = Stumps(**arrays)
+    root = folder / "bulbs"
     for scan in ("chris_MRA", "CT_AVM"):
         for rendered in (False, True):
             sub = scan.replace("_", "") + ("rendered" if rendered else "asis")
-            path = folder / "bulbs" / "plans" / "candidates" / f"sub-{sub}_candidates.safetensors"
+            path = root / "plans" / "candidates" / f"sub-{sub}_candidates.safetensors"
+            image = root / f"sub-{sub}" / "anat" / f"sub-{sub}_angio.nii.gz"
             if not path.exists():
-                image, mask = write_bulbs(
-                    real / f"{scan}.nii.gz", folder / "bulbs", sub, 0, count=8, rendered=rendered
+                _, mask = write_bulbs(
+                    real / f"{scan}.nii.gz", root, sub, 0, count=8, rendered=rendered
                 )
-                call("vessels", folder / "bulbs", sub=sub, images=[image], lesions=[mask])
+                call("vessels", root, sub=sub, images=[image], lesions=[mask])
+            if is_shown and rendered:
+                given = {"models": [model], "cards": [card], "boosters": [booster]}
+                call("score", root / "scored" / source, sub=sub, image=image, **given)
             cases = read_cases([str(path)])
             scores = stumps.stage(apply(net, cases.patches, about["layer"]))[:, -1]
-            _, alarms, found = trace_froc(scores, cases.lesions, cases.places_mm, cases.cases, 4.0)
+            missed = {a["participant"]: a["missed"] for a in cases.about}
+            placed = add_missed(scores, cases.lesions, cases.places_mm, cases.cases, missed)
+            _, alarms, found = trace_froc(*placed, 4.0)
             rates = read_froc(alarms, found)
             rows.append(
                 {
@@ -112,6 +122,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--cases", type=int, default=150)
     parser.add_argument("--sources", nargs="+", default=["landmark60", "naturalproxy", "random"])
+    parser.add_argument("--seed", type=int, default=0, help="of the phantoms")
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--minutes", type=float, default=600.0)
     parser.add_argument("--real", type=Path, help="folder of chris_MRA.nii.gz and CT_AVM.nii.gz")
@@ -122,7 +133,7 @@ def main() -> None:
     root = args.folder / "bids"
     if not (root / "raw" / "participants.tsv").exists():
         shutil.rmtree(root, ignore_errors=True)
-        write_dataset(root, args.cases)
+        write_dataset(root, args.cases, seed=args.seed)
     candidates = find_candidates(root, args.folder, deadline)
     for source in args.sources:
         if time.monotonic() > deadline:
@@ -153,7 +164,8 @@ def main() -> None:
     rows += [{"what": "FROC", **row} for row in read_rows(made["froc"])]
     if args.real:
         for source in args.sources:
-            rows += score_bulbs(args.folder, source, args.real)
+            is_shown = source == args.sources[0]
+            rows += score_bulbs(args.folder, source, args.real, is_shown=is_shown)
     rows.append({"what": "cases", "n_normal": int(np.sum([1 for _ in candidates]))})
     record.save(
         "transfer_phantoms", rows, ["torch", "scipy", "scikit-learn", "scikit-image"], args.out

@@ -2,7 +2,9 @@
 
 Centroids of the DLMUSE labels on 92 heads of one scanner: a third of the heads is held out; top-1
 at 20, 40 and 60 landmarks and the background (the study: 0.944 on trunk CT at 60), the same guessed
-from the place in the scanner alone, and the error of detection in whole images, with its seconds.
+from the place in the scanner alone, and the error of detection in whole images, with its seconds
+(the whole step: reading, finding, drawing). With --search-epochs patch sizes, depths and widths are
+compared on a quarter of the training heads.
 
     python -m tests.benchmarks.transfer_real ../shared/data/bids_ixi_hh --folder FOLDER
 
@@ -34,6 +36,32 @@ def prepare(data: Path, folder: Path) -> list[Path]:
             call("patches", folder, sub=sub, annotations=[labels], images=[image])
         made.append(path)
     return made
+
+
+def search(material: list[Path], folder: Path, source: str, epochs: int) -> list[dict]:
+    """Run the search over architectures; the network trained after it is thrown away."""
+    made = call(
+        "pretrain",
+        folder / "searched",
+        sub="group",
+        material=material,
+        source=source,
+        epochs=1,
+        search_epochs=epochs,
+    )
+    return [
+        {
+            "what": "{}, {} pixels, depth {}, width {}".format(
+                source, row["patch_size"], row["depth"], row["width"]
+            ),
+            "measure": "top1 on training heads held back",
+            "value": row["validation_top1"],
+            "n_patches": row["n_patches"],
+            "epochs": row["epochs"],
+            "parameters": row["parameters"],
+        }
+        for row in read_rows(made["search"])
+    ]
 
 
 def pretrain(material: list[Path], folder: Path, source: str, epochs: int, minutes: float) -> bool:
@@ -89,6 +117,8 @@ def detect(data: Path, folder: Path, source: str) -> list[dict]:
             "median": round(float(np.median(every)), 2),
             "share_within_10_mm": round(float((every <= 10).mean()), 4),
             "median_step_seconds": round(float(np.median(seconds)), 2),
+            "slowest_step_seconds": round(max(seconds), 2),
+            "threads": torch.get_num_threads(),
         }
     ]
 
@@ -105,6 +135,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=0.0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--detect", default="landmark60")
+    parser.add_argument("--search-epochs", type=int, default=0, help="0: no search")
     parser.add_argument("--out", type=Path, default=Path("results"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -127,6 +158,8 @@ def main() -> None:
                     "epochs": row["epochs"],
                 }
             )
+    if args.search_epochs:
+        rows += search(material, args.folder, args.sources[0], args.search_epochs)
     if args.detect in args.sources:
         rows += detect(args.data, args.folder, args.detect)
     record.save(

@@ -1,5 +1,6 @@
 """Bulbs planted on the vessels of real angiograms: geometry real, lesions known."""
 
+import json
 from pathlib import Path
 
 import nibabel as nib
@@ -22,7 +23,7 @@ def plant(path: Path, seed: int, *, count: int, rendered: bool) -> tuple[np.ndar
         Bulbs, 1.2 to 2.4 mm in radius, as bright as the vessel below them.
     rendered : bool
         Give vessels and surroundings the intensities and noise of the phantoms, so that only the
-        geometry is real; else noise is added to the image as it is.
+        geometry is real; else the image stays as it is.
 
     Returns
     -------
@@ -76,8 +77,15 @@ def plant(path: Path, seed: int, *, count: int, rendered: bool) -> tuple[np.ndar
 
 
 def write_bulbs(path: Path, folder: Path, sub: str, seed: int, **given) -> tuple[Path, Path]:
-    """Write image and mask as a participant."""
+    """Write image and mask as a participant of a dataset that says what it is."""
     image, bulbs = plant(path, seed, **given)
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {
+        "Name": "bulbs planted on vessels of real angiograms",
+        "BIDSVersion": "1.10.0",
+        "GeneratedBy": [{"Name": "phantom"}],
+    }
+    (folder / "dataset_description.json").write_text(json.dumps(about))
     stem = folder / f"sub-{sub}" / "anat" / f"sub-{sub}"
     return (
         write_image(stem.with_name(f"sub-{sub}_angio.nii.gz"), image, SPACING_MM),

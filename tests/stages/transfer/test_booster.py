@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from sklearn.ensemble import AdaBoostClassifier
 from sklearn.tree import DecisionTreeClassifier
+from sklearn.utils.class_weight import compute_sample_weight
 
 from stages.transfer import booster
-from stages.transfer.booster import fit_stumps
+from stages.transfer.booster import fit_stumps, start_weights
 from stages.transfer.judging import measure_auc
 
 
@@ -19,19 +20,22 @@ def make(seed: int, n: int, p: int, *, zeros: bool = False):
     return X, y, rng.standard_normal((200, p)).astype(np.float32)
 
 
+@pytest.mark.parametrize("start", ["balanced", "equal"])
 @pytest.mark.parametrize("small", [0, booster.SMALL], ids=["bounded", "swept"])
 @pytest.mark.parametrize(
     ("n", "p", "rounds", "zeros"),
     [(60, 8, 10, False), (300, 20, 60, False), (700, 30, 80, True), (2500, 12, 50, True)],
 )
 def test_scores_after_every_round_are_those_of_scikit_learn(
-    n, p, rounds, zeros, small, monkeypatch
+    n, p, rounds, zeros, small, start, monkeypatch
 ):
     monkeypatch.setattr(booster, "SMALL", small)
     X, y, Z = make(n, n, p, zeros=zeros)
-    ours = fit_stumps(X, y, rounds)
+    y &= np.arange(n) % 2 == 0  # a quarter are lesions
+    ours = fit_stumps(X, y, rounds, start_weights(y, start))
     stump = DecisionTreeClassifier(max_depth=1)
-    theirs = AdaBoostClassifier(stump, n_estimators=rounds, random_state=0).fit(X, y)
+    theirs = AdaBoostClassifier(stump, n_estimators=rounds, random_state=0)
+    theirs.fit(X, y, compute_sample_weight("balanced", y) if start == "balanced" else None)
     staged = np.stack(list(theirs.staged_decision_function(Z)), axis=1)
     assert staged.shape[1] == len(ours.features)
     assert np.abs(2 * ours.stage(Z) - staged).max() < 1e-6
@@ -86,6 +90,18 @@ def test_few_strong_features_beat_many_weak_ones_only_with_few_stumps():
     assert (sparse[:3] - dense[:3] >= 0.15).all()
     assert abs(sparse[-1] - dense[-1]) <= 0.05
     assert (np.abs(null[[0, 9, 49, 199]] - 0.5) <= 0.06).all()
+
+
+def test_few_lesions_are_told_by_the_first_stump_only_if_classes_weigh_the_same():
+    rng = np.random.default_rng(0)
+    y = np.arange(1000) % 8 == 0
+    X = rng.standard_normal((1000, 10)).astype(np.float32)
+    X[:, 4] += 1.2 * y
+    first = {s: fit_stumps(X, y, 1, start_weights(y, s)) for s in ("balanced", "equal")}
+    assert first["equal"].left.tolist() == first["equal"].right.tolist() == [-1]
+    assert measure_auc(first["equal"].stage(X)[:, 0], y) == 0.5
+    assert first["balanced"].features.tolist() == [4]
+    assert measure_auc(first["balanced"].stage(X)[:, 0], y) > 0.65
 
 
 def test_one_class_and_useless_features_are_refused():

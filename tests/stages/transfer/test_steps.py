@@ -5,8 +5,10 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from stages.transfer.files import read, read_about, write
+from stages.transfer.evaluate import tell_differences
+from stages.transfer.files import read, read_about, read_cases, read_prepared, write
 from stages.transfer.landmark_source import LandmarkTask, find_background
 from stages.transfer.landmarks import read_points
 from stages.transfer.tables import read_rows
@@ -141,8 +143,6 @@ def test_a_missing_label_is_a_landmark_less_for_that_person_only(material, heads
 
 
 def test_background_is_in_the_body_and_far_from_landmarks(material):
-    from stages.transfer.files import read_prepared
-
     (item,) = read_prepared([str(material[0])])
     voxels = find_background(item, item.points, 14.0, 8)
     away = np.linalg.norm((voxels[:, None] - item.points[None]) * 2.0, axis=-1).min(1)
@@ -204,6 +204,44 @@ def test_masks_without_image_or_on_another_grid_are_refused(cases, tmp_path):
         call("vessels", tmp_path, images=[cases[1][0]], lesions=[mask])
 
 
+def test_thick_slices_keep_landmarks_vessels_and_lesions(tmp_path):
+    phantom = make_phantom(1, sacs=1, shape=(60, 60, 60))
+    thick = np.diag([0.5, 0.5, 5.0, 1.0])
+
+    def write_thick(name, data, spacing_mm):
+        """Average (or take any, for labels) over 5 mm along z, at 0.5 mm across."""
+        fine = ndimage.zoom(data.astype(np.float32), spacing_mm / 0.5, order=1)
+        slices = fine[:, :, : fine.shape[2] // 10 * 10].reshape(*fine.shape[:2], -1, 10)
+        values = slices.max(-1) > 0.5 if "mask" in name else slices.mean(-1)
+        nib.save(nib.Nifti1Image(values.astype(np.float32), thick), tmp_path / name)
+        return tmp_path / name
+
+    image = write_thick("sub-5_angio.nii.gz", phantom.image, 0.6)
+    mask = write_thick("sub-5_label-aneurysm_mask.nii.gz", phantom.sacs, 0.6)
+    made = call("vessels", tmp_path, sub="5", images=[image], lesions=[mask])
+    arrays, about = read(made["candidates"])
+    assert (about["lesions"], about["missed"]) == (1, 0)
+    assert (arrays["lesions"] > 0).any()
+    assert arrays["matched"].any()
+    points = tmp_path / "sub-5_points.tsv"
+    points.write_text("name\tx\ty\tz\nhere\t10\t20\t17\n")
+    made = call("patches", tmp_path, sub="5", annotations=[points], images=[image])
+    (item,) = read_prepared([str(made["patches"])])
+    assert np.allclose(item.volume.zooms, 2.0)
+    assert np.allclose(item.places["here"], [10, 20, 17])
+    points.write_text("name\tx\ty\tz\nfar\t10\t20\t170\n")
+    with pytest.raises(ValueError, match=r"points.tsv: 1 of 1 landmarks are outside the image"):
+        call("patches", tmp_path, sub="5", annotations=[points], images=[image])
+
+
+def test_candidates_on_voxels_of_two_sizes_are_refused(cases, tmp_path):
+    arrays, about = read(cases[0][2])
+    other = tmp_path / "sub-9_candidates.safetensors"
+    write(other, arrays, about | {"spacing_mm": 0.4})
+    with pytest.raises(ValueError, match=r"on voxels of \[0.4, 0.6\] mm; run step vessels again"):
+        read_cases([str(cases[1][2]), str(other)])
+
+
 def test_boosting_judges_cases_that_were_not_learnt_from(boosted):
     made, _ = boosted
     arrays, about = read(made["landmark6"]["scores"])
@@ -213,9 +251,23 @@ def test_boosting_judges_cases_that_were_not_learnt_from(boosted):
     assert not tested & {p.removeprefix("bids::") for p in booster["participants"]}
     assert arrays["staged"].shape[1] == 12
     assert np.isfinite(arrays["probe"]).all()
-    assert np.isfinite(arrays["finetuned"][arrays["used"]]).all()
+    assert np.isfinite(arrays["finetuned"]).all()
     rows = read_rows(made["landmark6"]["selected"])
     assert [row["round"] for row in rows] == [str(k + 1) for k in range(len(rows))]
+
+
+def test_the_weights_at_the_start_have_an_effect(cases, boosted, tmp_path):
+    made, random = boosted
+    given = {
+        "candidates": [p for _, _, p in cases], "model": random["model"], "card": random["card"],
+        "features": made["random"]["scores"].with_name("features.safetensors"),
+        "source": "random", "weak_learners": 1, "finetune_epochs": 0,
+    }  # fmt: skip
+    errors = []
+    for start in ("balanced", "equal"):
+        done = call("boost", tmp_path / start, start=start, **given)
+        errors.append(float(read_rows(done["selected"])[0]["weighted_error"]))
+    assert errors[1] < errors[0] < 0.5  # most are normal: saying so is cheap with equal weights
 
 
 def test_every_case_is_judged_once_with_folds(cases, boosted, tmp_path):
@@ -284,7 +336,9 @@ def test_the_group_gets_curves_differences_and_froc(boosted, trained, tmp_path):
     )  # fmt: skip
     rows = read_rows(table["curves"])
     assert {row["source"] for row in rows} == {"landmark6", "random"}
-    assert {row["rule"] for row in rows} == {"adaboost", "probe", "finetuned"}
+    for level in ("patch", "case"):
+        rules = {row["rule"] for row in rows if row["level"] == level}
+        assert rules == {"adaboost", "probe", "finetuned"}
     first = [
         r
         for r in rows
@@ -298,8 +352,33 @@ def test_the_group_gets_curves_differences_and_froc(boosted, trained, tmp_path):
     expected = float(one["auc_first"]) - float(one["auc_second"])
     assert float(one["difference"]) == pytest.approx(expected, abs=1e-5)
     assert read_rows(table["froc"])
+    assert table["roc_figure"].is_file()
+    headline = json.loads(table["summary"].read_text())["Headline"]
+    assert "a gain of at least 0.05 is" in headline
     items = {row["item"]: row["value"] for row in read_rows(table["counts"])}
     assert (items["cases"], items["cases_train"], items["cases_test"]) == ("7", "5", "2")
+
+
+def test_the_headline_compares_with_every_other_kind_of_source_and_judges_the_gain():
+    def row(second, low, high):
+        middle = (low + high) / 2
+        return {
+            "level": "patch", "weak_learners": "mean 1-5", "first": "landmark60", "second": second,
+            "auc_first": 0.8, "auc_second": 0.8 - middle, "difference": middle,
+            "ci_low": low, "ci_high": high,
+        }  # fmt: skip
+
+    fewer = row("landmark20", -0.1, 0.1)
+    rows = [fewer, row("cifar10", 0.06, 0.2), row("random", -0.1, 0.04), row("weights", 0.01, 0.2)]
+    said = tell_differences(rows, "real").split("; ")
+    assert "tell lesions more than cifar10, area 0.800 against 0.670" in said[0]
+    assert said[0].endswith("a gain of at least 0.05 is met")
+    assert said[1].startswith("neither clearly more nor less than random")
+    assert said[1].endswith("is not met")
+    assert said[2].endswith("is open.")
+    assert len(said) == 3
+    assert "than landmark20" in tell_differences([fewer], "real")
+    assert tell_differences([], "real") == ""
 
 
 def test_a_new_angiogram_is_scored_on_its_own_grid(cases, boosted, trained, tmp_path):
@@ -314,7 +393,7 @@ def test_a_new_angiogram_is_scored_on_its_own_grid(cases, boosted, trained, tmp_
     nib.save(nib.Nifti1Image(phantom.image, affine), image)
     given = {
         "image": image, "models": [folder / "model.safetensors"], "cards": [folder / "model.json"],
-        "boosters": [folder / "booster.safetensors"], "patch_size": 16,
+        "boosters": [folder / "booster.safetensors"],
     }  # fmt: skip
     done = call("score", tmp_path, **given)
     mask, values = (nib.load(done[n]) for n in ("vessel_mask", "probability"))
@@ -330,11 +409,16 @@ def test_a_new_angiogram_is_scored_on_its_own_grid(cases, boosted, trained, tmp_
     assert float(best["probability"]) == pytest.approx(float(p.max()), abs=1e-4)
     with pytest.raises(ValueError, match="scorer 'cifar10' has no booster; there are landmark6"):
         call("score", tmp_path, scorer="cifar10", **given)
+    with pytest.raises(ValueError, match=r"lesions on voxels of 0.6 mm, this scores on 0.8 mm"):
+        call("score", tmp_path, vessel_spacing_mm=0.8, **given)
     blank = write_image(
         tmp_path / "sub-78_angio.nii.gz", np.random.default_rng(0).normal(100, 5, (30, 30, 30))
     )
     with pytest.raises(ValueError, match=r"sub-78_angio.nii.gz: no vessel found"):
         call("score", tmp_path, **(given | {"image": blank}))
+    with pytest.raises(ValueError, match=r"sub-78_angio.nii.gz: no vessel found"):
+        empty = write_image(tmp_path / "sub-78_label-aneurysm_mask.nii.gz", np.zeros((30, 30, 30)))
+        call("vessels", tmp_path, images=[blank], lesions=[empty])
     nothing = call("score", tmp_path / "none", image=image)
     assert not nothing["probability"].exists()
 

@@ -138,9 +138,10 @@ def test_froc_counts_findings_and_lesions_by_hand():
     assert thresholds.tolist() == [0.9, 0.7, 0.6]  # 0.5 stands behind 0.6
     assert alarms.tolist() == [0.0, 0.5, 1.0]
     assert sensitivity.tolist() == [1.0, 1.0, 1.0]
-    scores = np.append(scores, -np.inf)  # a lesion on no vessel
-    _, alarms, sensitivity = judging.trace_froc(
-        scores, np.append(lesions, 9), np.vstack([places, [[0, 0, 0]]]), np.append(cases, "b"), 4.0
-    )
+    # A lesion of case b on no vessel found.
+    given = judging.add_missed(scores, lesions, places, cases, {"a": 0, "b": 1})
+    _, alarms, sensitivity = judging.trace_froc(*given, 4.0)
     assert sensitivity.tolist() == [0.5, 0.5, 0.5]
     assert judging.read_froc(alarms, sensitivity)[1.0] == 0.5
+    alike = judging.add_missed(scores, lesions, places, cases, {"a": 0})
+    assert all((x == y).all() for x, y in zip(alike, (scores, lesions, places, cases), strict=True))
