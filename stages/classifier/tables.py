@@ -12,16 +12,25 @@ Row = dict[str, str]
 
 
 def read_rows(path: str | Path) -> list[Row]:
-    """Read rows as text; missing values become ``n/a``."""
-    with open(path, encoding="utf-8-sig", newline="") as stream:
-        return [
-            {
-                k: "n/a" if v is None or v.strip() in MISSING else v.strip()
-                for k, v in row.items()
-                if k
-            }
-            for row in csv.DictReader(stream, delimiter="\t")
-        ]
+    """Read rows as text; missing values become ``n/a``.
+
+    Raises
+    ------
+    ValueError
+        No tab-separated text in UTF-8.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as stream:
+            return [
+                {
+                    k: "n/a" if v is None or v.strip() in MISSING else v.strip()
+                    for k, v in row.items()
+                    if k
+                }
+                for row in csv.DictReader(stream, delimiter="\t")
+            ]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: {error}; save it as tab-separated text in UTF-8") from error
 
 
 def write_rows(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:

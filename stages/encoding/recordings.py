@@ -1,7 +1,7 @@
 """Which files make one run: BOLD series, what was shown during it, and what else was recorded."""
 
-import csv
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from stages.encoding.delays import Shown
 from stages.encoding.feature_file import Series
 from stages.encoding.stimuli import read_series
+from stages.encoding.tables import number, read_rows
 
 STIM = "stim"  # the feature space of series that were recorded with the run (_stim.tsv.gz)
 SCANNER = ("sub", "ses", "task", "acq", "ce", "rec", "dir", "run", "echo")
@@ -95,11 +96,14 @@ def read_tr(path: Path) -> float:
     sidecar = path.with_name(path.name.split(".")[0] + ".json")
     if not sidecar.is_file():
         raise FileNotFoundError(f"{sidecar}: missing; it must give RepetitionTime (s)")
-    about = json.loads(sidecar.read_text(encoding="utf-8-sig"))
-    tr_s = about.get("RepetitionTime")
-    if tr_s is None and about.get("SamplingFrequency"):
-        tr_s = 1 / float(about["SamplingFrequency"])
-    if not isinstance(tr_s, int | float) or not tr_s > 0:
+    try:
+        about = dict(json.loads(sidecar.read_text(encoding="utf-8-sig")).items())
+        tr_s = about.get("RepetitionTime")
+        if tr_s is None and about.get("SamplingFrequency"):
+            tr_s = 1 / float(about["SamplingFrequency"])
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{sidecar}: it must give RepetitionTime (s) as JSON ({error})") from error
+    if not isinstance(tr_s, int | float) or not 0 < tr_s < math.inf:
         raise ValueError(f"{sidecar}: RepetitionTime is {tr_s!r}, expected seconds above 0")
     return float(tr_s)
 
@@ -118,8 +122,7 @@ def read_events(path: Path) -> list[Event]:
     ValueError
         Columns are missing, or an onset is no number.
     """
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        rows = list(csv.DictReader(stream, delimiter="\t"))
+    rows = read_rows(path)
     absent = [c for c in ("onset", "duration") if rows and c not in rows[0]]
     if absent:
         raise ValueError(f"{path}: no column {' and '.join(absent)}")
@@ -138,10 +141,13 @@ def read_events(path: Path) -> list[Event]:
 
 def read_confounds(path: Path) -> tuple[list[str], NDArray[np.float64]]:
     """Read fMRIPrep's confounds: names and (volumes, columns); missing first values become 0."""
-    with path.open(encoding="utf-8-sig") as stream:
-        names = stream.readline().rstrip("\n").split("\t")
-        table = np.genfromtxt(stream, delimiter="\t", ndmin=2, missing_values="n/a")
-    return names, np.nan_to_num(table)
+    rows = read_rows(path)
+    names = list(rows[0]) if rows else []
+    try:
+        table = np.array([[number(row[name]) for name in names] for row in rows], float)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}; every cell must be a number or n/a") from error
+    return names, np.nan_to_num(table.reshape(len(rows), len(names)))
 
 
 def show(run: Run, model: str, series: Mapping[str, Series]) -> list[Shown]:

@@ -59,8 +59,19 @@ def load_generator(
 
 
 def read_card(path: str) -> dict[str, Any]:
-    """Read the card of a trained model."""
-    return dict(json.loads(Path(path).read_text(encoding="utf-8")))
+    """Read the card of a trained model.
+
+    Raises
+    ------
+    ValueError
+        No JSON object.
+    """
+    try:
+        return dict(json.loads(Path(path).read_text(encoding="utf-8")).items())
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"{path}: no model card ({error}); train again or copy it again"
+        ) from error
 
 
 def choose_device() -> torch.device:

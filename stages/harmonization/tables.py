@@ -17,17 +17,26 @@ Row = dict[str, str]
 
 
 def read_table(path: str | Path) -> list[Row]:
-    """Read a tab- or comma-separated table; missing values become ``n/a``."""
+    """Read a tab- or comma-separated table; missing values become ``n/a``.
+
+    Raises
+    ------
+    ValueError
+        No such text in UTF-8.
+    """
     delimiter = "," if str(path).endswith(".csv") else "\t"
-    with open(path, encoding="utf-8-sig", newline="") as handle:
-        return [
-            {
-                k: "n/a" if v is None or v.strip() in MISSING else v.strip()
-                for k, v in row.items()
-                if k
-            }
-            for row in csv.DictReader(handle, delimiter=delimiter)
-        ]
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as handle:
+            return [
+                {
+                    k: "n/a" if v is None or v.strip() in MISSING else v.strip()
+                    for k, v in row.items()
+                    if k
+                }
+                for row in csv.DictReader(handle, delimiter=delimiter)
+            ]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: {error}; save it as a table in UTF-8") from error
 
 
 def write_table(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -36,14 +36,21 @@ def read_points(path: str | Path) -> Points:
     if name.endswith((".nii", ".nii.gz")):
         points = find_centroids(load(path))
     elif name.endswith(".fcsv"):
-        points = parse_fcsv(Path(path).read_text(encoding="utf-8-sig"), path)
+        points = parse_fcsv(_read_text(path), path)
     elif name.endswith(".tsv"):
-        points = parse_tsv(Path(path).read_text(encoding="utf-8-sig"), path)
+        points = parse_tsv(_read_text(path), path)
     else:
         raise ValueError(f"{path}: not a kind of landmark file; give .nii.gz, .tsv or .fcsv")
     if not points:
         raise ValueError(f"{path}: no landmark in it; leave the file out")
     return points
+
+
+def _read_text(path: str | Path) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: no text in UTF-8 ({error}); export it again") from error
 
 
 def find_centroids(labels: Volume) -> Points:
@@ -124,8 +131,8 @@ def parse_tsv(text: str, path: str | Path = "text") -> Points:
     ValueError
         A column is missing, or a value is no number; names the row.
     """
-    rows = list(csv.DictReader(io.StringIO(text), delimiter="\t"))
-    found = list(rows[0]) if rows else text.splitlines()[:1]
+    rows = list(csv.DictReader(io.StringIO(text), delimiter="\t", restval=""))
+    found = [str(name) for name in rows[0]] if rows else text.splitlines()[:1]
     names = [column for column in ("name", "label") if column in found]
     if not names or not {"x", "y", "z"} <= set(found):
         raise ValueError(f"{path}: columns {', '.join(found)}; expected name, x, y, z")

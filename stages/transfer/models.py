@@ -25,8 +25,19 @@ def save_model(path: str | Path, card_path: str | Path, net: MiniVGG, card: dict
 
 
 def read_card(path: str | Path) -> dict[str, Any]:
-    """Read a model's card."""
-    return dict(json.loads(Path(path).read_text(encoding="utf-8")))
+    """Read a model's card.
+
+    Raises
+    ------
+    ValueError
+        No JSON object.
+    """
+    try:
+        return dict(json.loads(Path(path).read_text(encoding="utf-8")).items())
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"{path}: no model card ({error}); train again or copy it again"
+        ) from error
 
 
 def load_model(path: str | Path, card_path: str | Path) -> tuple[MiniVGG, dict[str, Any]]:

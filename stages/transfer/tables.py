@@ -21,9 +21,18 @@ def write_rows(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_rows(path: str | Path) -> list[dict[str, str]]:
-    """Read rows as texts."""
-    with Path(path).open(encoding="utf-8-sig", newline="") as stream:
-        return list(csv.DictReader(stream, delimiter="\t"))
+    """Read rows as texts; cells that a short row lacks are ``n/a``.
+
+    Raises
+    ------
+    ValueError
+        No tab-separated text in UTF-8.
+    """
+    try:
+        with Path(path).open(encoding="utf-8-sig", newline="") as stream:
+            return list(csv.DictReader(stream, delimiter="\t", restval="n/a"))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: {error}; save it as tab-separated text in UTF-8") from error
 
 
 def _text(value: Any) -> str:

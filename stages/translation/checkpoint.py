@@ -82,15 +82,18 @@ def read_card(path: Path) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        Not a card of this version.
+        No card, or not one of this version.
     """
-    card = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        card = dict(json.loads(path.read_text(encoding="utf-8")).items())
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path}: no model card ({error}); train again") from error
     if card.get("Version") != CARD_VERSION:
         raise ValueError(
             f"{path}: format version {card.get('Version')}, this release reads {CARD_VERSION};"
             " train again"
         )
-    return dict(card)
+    return card
 
 
 def load_generators(weights: Path, card: Mapping[str, Any]) -> dict[str, Generator]:

@@ -109,8 +109,8 @@ def test_what_shares_a_node_with_a_killed_job_is_finished_all_the_same(raw, tmp_
 @pytest.mark.slow
 def test_a_job_over_its_time_is_passing(raw, tmp_path, slurm):
     file = plugin_file(tmp_path, "--time=1")
-    done = slurm(raw, tmp_path / "out", "participant", "--stages", "alpha", "--participant-label", "01", "--use-plugin", file,
-                 "--alpha-behaviour", "sleep")  # fmt: skip
+    done = slurm(raw, tmp_path / "out", "participant", "--stages", "alpha", "--participant-label",
+                 "01", "--use-plugin", file, "--alpha-behaviour", "sleep")  # fmt: skip
     assert done.returncode == Exit.TEMPORARY
     assert "ran out of the time that the scheduler gave it; run again" in done.stderr
 
