@@ -23,8 +23,8 @@ from stages.transfer.models import load_model
 from stages.transfer.network import apply
 from stages.transfer.tables import write_rows
 from stages.transfer.tasks import LANDMARK, parse_source
-from stages.transfer.vesselness import find_vessels
-from stages.transfer.volumes import ZOOM_TOLERANCE, Floats, Volume, load, prepare, save
+from stages.transfer.vesselness import outline_vessels
+from stages.transfer.volumes import ZOOM_TOLERANCE, Floats, Volume, load, save
 
 logger = logging.getLogger(__name__)
 
@@ -75,17 +75,15 @@ def run(
             f" {vessel_spacing_mm:g} mm; give --transfer-vessel-spacing-mm {about['spacing_mm']:g}"
         )
     net = net.to("cuda" if torch.cuda.is_available() else "cpu")
-    volume = prepare(image, vessel_spacing_mm, (ct_low, ct_high))
-    try:
-        mask = find_vessels(
-            volume,
-            radii_mm=vessel_radii_mm,
-            low=vessel_low,
-            high=vessel_high,
-            least_mm3=least_vessel_mm3,
-        )
-    except ValueError as error:
-        raise ValueError(f"{image}: {error}") from error
+    volume, mask = outline_vessels(
+        image,
+        vessel_spacing_mm,
+        (ct_low, ct_high),
+        radii_mm=vessel_radii_mm,
+        low=vessel_low,
+        high=vessel_high,
+        least_mm3=least_vessel_mm3,
+    )
     found = find_candidates(
         mask,
         None,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.filters import apply_hysteresis_threshold, sato
 
-from stages.transfer.volumes import Volume
+from stages.transfer.volumes import Volume, prepare
 
 REACH = 6  # a slab's margin in σ: the smoothing is cut off at 4 σ, twice derived at step 1
 CONNECTED = np.ones((3, 3, 3), dtype=bool)
@@ -64,6 +64,20 @@ def rescale(data: NDArray[Any]) -> NDArray[np.float32]:
     tissue = 0.0 if is_cut_out or not body.size else float(np.median(body))
     bright = float(np.percentile(body if is_cut_out and body.size else data, 99.9))
     return np.clip((data.astype(np.float32) - tissue) / max(bright - tissue, 1e-6), 0, 1)
+
+
+def outline_vessels(
+    image: str, spacing_mm: float, ct_window: tuple[float, float], **settings: Any
+) -> tuple[Volume, NDArray[np.bool_]]:
+    """Read an angiogram onto cubic voxels and find its vessels.
+
+    Takes the settings of ``find_vessels``; what that refuses is told with the image's name.
+    """
+    volume = prepare(image, spacing_mm, ct_window)
+    try:
+        return volume, find_vessels(volume, **settings)
+    except ValueError as error:
+        raise ValueError(f"{image}: {error}") from error
 
 
 def find_vessels(

@@ -14,8 +14,8 @@ from stages.transfer.cutting import cut_slices
 from stages.transfer.files import Arrays, write
 from stages.transfer.pairing import pair
 from stages.transfer.provenance import REAL, SYNTHETIC, is_synthetic
-from stages.transfer.vesselness import CONNECTED, find_vessels
-from stages.transfer.volumes import Volume, check_same_grid, load, make_isotropic, prepare
+from stages.transfer.vesselness import CONNECTED, outline_vessels
+from stages.transfer.volumes import Volume, check_same_grid, load, make_isotropic
 
 logger = logging.getLogger(__name__)
 
@@ -62,20 +62,18 @@ def run(
             check_same_grid(path, mask, raw)
             marked |= mask.data > 0
         labels, count = ndimage.label(marked, CONNECTED)
-        volume = prepare(image, vessel_spacing_mm, (ct_low, ct_high))
+        volume, vessels = outline_vessels(
+            image,
+            vessel_spacing_mm,
+            (ct_low, ct_high),
+            radii_mm=vessel_radii_mm,
+            low=vessel_low,
+            high=vessel_high,
+            least_mm3=least_vessel_mm3,
+        )
         numbers = make_isotropic(
             Volume(labels.astype(np.int16), raw.affine), vessel_spacing_mm, order=0
         ).data
-        try:
-            vessels = find_vessels(
-                volume,
-                radii_mm=vessel_radii_mm,
-                low=vessel_low,
-                high=vessel_high,
-                least_mm3=least_vessel_mm3,
-            )
-        except ValueError as error:
-            raise ValueError(f"{image}: {error}") from error
         spacing = float(volume.zooms.mean())
         found = find_candidates(
             vessels,
