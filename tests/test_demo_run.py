@@ -11,8 +11,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+import specs
 from bids_app.demo import write_dataset
 from bids_app.validation import find_validator, validate_inputs, validate_outputs
+from specs.entities import parse_path
 from tests.conftest import SHARED_DATA
 
 DATASET = "brainstages-preprocessing"
@@ -123,3 +125,25 @@ def test_the_demo_itself_is_valid_input(demo):
         pytest.skip("bids-validator-deno is not installed")
     images = [str(p) for p in (demo / "bids").rglob("sub-*_T1w.nii.gz") if "truth" not in p.parts]
     assert validate_inputs(demo / "bids", images, demo / "view").errors == ()
+
+
+def test_the_tiny_preset_makes_what_other_stages_cannot_do_without(demo, tmp_path):
+    """A stage that finds nothing to read is idle, and a run with idle stages ends well."""
+    options = ("--stages", "preprocessing", "--preset", "tiny", "--participant-label", "01")
+    done = brainstages(demo / "bids", tmp_path / "out", "participant", *options, "-w", tmp_path)
+    assert done.returncode == 0, done.stderr
+    made = [parse_path(p.name) for p in (tmp_path / "out" / DATASET).rglob("sub-01_*.nii.gz")]
+    for stage in set(specs.names()) - {"preprocessing"}:
+        for name, step in specs.load(stage).steps.items():
+            for item in step.inputs.values():
+                if item.source == "preprocessing" and not item.optional:
+                    asked = {k: v for k, v in item.query.items() if k != "datatype"}  # the folder
+                    assert any(fits(asked, parts) for parts in made if parts), (stage, name, asked)
+
+
+def fits(query: dict, parts: dict) -> bool:
+    """Compare a file's entities with a query, value by value; null means absent."""
+    return all(
+        parts.get(name) in (value if isinstance(value, list) else [value])
+        for name, value in query.items()
+    )
