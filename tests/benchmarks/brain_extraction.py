@@ -98,9 +98,7 @@ def main() -> None:
         row["dice_phantom"] = phantom
         if real:
             row |= {"dice_real_mean": statistics.mean(real), "dice_real_worst": min(real)}
-    versions = [
-        name for name in ("onnxruntime", "antspyx", "dipy") if name in (*scores, "onnxruntime")
-    ]
+    versions = ["onnxruntime", *(name for name in ("antspyx", "dipy") if name in scores)]
     save("brain_extraction", rows, versions, given.out)
 
 
