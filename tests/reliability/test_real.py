@@ -32,7 +32,6 @@ WAYS = (("subprocess", 1), ("subprocess", 2), ("inprocess", 2), ("inprocess", 3)
 # Less training than the preset's: what is broken here is the bookkeeping, not the learning.
 SMALL = {
     "classifier": ("--classifier-network", "bn", "--classifier-epochs", 1),
-    "preprocessing": ("--preprocessing-profile", "mni-gm", "coronal"),
     "generation": ("--generation-steps", 6, "--generation-judge-epochs", 1),
     "harmonization": ("--harmonization-audit-epochs", 1),
 }
@@ -48,7 +47,7 @@ class Demo:
     options: tuple[object, ...]
     whole: dict[str, str]
     seconds: float
-    scratch_bytes: int
+    peak_bytes: int  # of the work folder while that run was at work
 
     def start(self, out: Path, work: Path, runner: str, nprocs: int, *more: object) -> Run:
         """Start a run; temporary files outside the work folder go where they can be counted."""
@@ -70,6 +69,15 @@ def size_of(folder: Path) -> int:
             except FileNotFoundError:
                 continue
     return total
+
+
+def weigh_until(run: Run, work: Path, moment: float) -> int:
+    """Wait for a moment or for the end of a run; return the largest size of its work folder."""
+    largest = size_of(work)
+    while time.monotonic() < moment and not run.has_ended():
+        time.sleep(0.05)
+        largest = max(largest, size_of(work))
+    return largest
 
 
 def jobs_done(out: Path, *, count_idle: bool = True) -> Counter[str]:
@@ -102,13 +110,14 @@ def demo(tmp_path_factory):
     name = "all stages over the demo" if KILLS else "preprocessing of a phantom"
     began = Demo(name, app, raw, options, {}, 0, 0)
     started = time.monotonic()
-    run = began.start(out, work, "inprocess", 2).wait(WAIT_S)
-    assert run.code == 0, run.text
+    run = began.start(out, work, "inprocess", 2)
+    peak = weigh_until(run, work, started + WAIT_S)
+    assert run.wait(0).code == 0, run.text
     seconds = time.monotonic() - started
     if KILLS:
         written = jobs_done(out, count_idle=False)
         assert written.keys() == set(specs.names()), "a stage had nothing to do"
-    yield Demo(name, app, raw, options, checksums(out), seconds, size_of(work))
+    yield Demo(name, app, raw, options, checksums(out), seconds, peak)
     app.close()
 
 
@@ -127,8 +136,7 @@ def test_killed_again_and_again_gives_the_same_bytes(demo, tmp_path, tally):
             run = demo.start(out, work, *draw.choice(WAYS), "--clean-workdir")
             while killed.total() < wanted and not run.has_ended():
                 moment = time.monotonic() + patience * draw.expovariate(1 / pause_s)
-                while time.monotonic() < moment and not run.has_ended():
-                    time.sleep(0.05)
+                largest = max(largest, weigh_until(run, work, moment))
                 role = draw.choice(ROLES)
                 members = run.members(role)
                 killed[role] += bool(members) and kill(draw.choice(members))
@@ -137,9 +145,7 @@ def test_killed_again_and_again_gives_the_same_bytes(demo, tmp_path, tally):
         assert "Traceback" not in run.text, run.text
         lost[role] += bool(watcher.seen) or bool(damages(out, demo.whole))
         assert not watcher.seen, watcher.seen
-        unended = [p for p in work.glob("run-*") if not (p / "ended").exists()]
-        assert len(unended) <= 1, "killed runs fill the work folder"
-        largest = max(largest, size_of(work))
+        assert len([*work.glob("run-*")]) <= 1, "runs before this one fill the work folder"
         # A job longer than the pauses would never end: without progress, wait longer.
         patience = 1.0 if jobs_done(out).total() > before else 1.5 * patience
         if run.code == 0:
@@ -149,9 +155,11 @@ def test_killed_again_and_again_gives_the_same_bytes(demo, tmp_path, tally):
     run = demo.start(out, work, "subprocess", 2, "--clean-workdir").wait(WAIT_S)
     assert run.code == 0, run.text
     lost[role] += bool(differences(demo, out))
-    assert largest <= 2 * demo.scratch_bytes + 2**20, "the work folder grows from run to run"
+    # Three jobs at a time may need more than the two of the undisturbed run, not twice as much.
+    assert largest <= 2 * demo.peak_bytes, "the work folder grows from run to run"
     assert size_of(tmp_path / "tmp") < 2**20, "killed processes leave their temporary files"
-    print(f"{ends + 1} runs to the end, {dict(killed)} kills, work folder at most {largest} bytes")
+    print(f"{ends + 1} runs to the end, {dict(killed)} kills")
+    print(f"work folder at most {largest} bytes, undisturbed {demo.peak_bytes}")
     for role in ROLES:
         tally(f"kill -9 of the {role}, {demo.name}", killed[role], lost[role])
 
