@@ -1,5 +1,6 @@
 """Step summarize: all participants' numbers as the study's tables and as a reviewer wants them."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from scipy import stats
 
 from stages.encoding import figures, resnet50, vgg16
 from stages.encoding.feature_file import read_about
-from stages.encoding.provenance import join_origins
+from stages.encoding.provenance import REAL, join_origins
 from stages.encoding.published import compare, describe_models, read_printed
 from stages.encoding.tables import number, read_rows, write_rows
 
@@ -31,6 +32,7 @@ def run(
     conditions_tables: list[str],
     regions_tables: list[str],
     features: list[str],
+    summary: str,
     models: str,
     table2: str,
     pairs: str,
@@ -63,8 +65,11 @@ def run(
         write_rows(Path(table2), cells)
         write_rows(Path(pairs), compare_models(cells))
         _draw_cells(cells, Path(curves_figure), Path(table2_figure), origin)
-    summary = [r for r in rows if r["protocol"] != "published"]
-    write_rows(Path(group), summarize(summary, ("condition", "protocol"), MEASURES))
+    others = [r for r in rows if r["protocol"] != "published"]
+    means = summarize(others, ("condition", "protocol"), MEASURES)
+    write_rows(Path(group), means)
+    text = {"Headline": tell_best(means), "Provenance": origin}
+    Path(summary).write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
     chosen = [row for row in rows if row["protocol"] == "selected"]
     if chosen:
         _draw(Path(people_figure), chosen, "condition", "mean_voxel_r", origin)
@@ -130,6 +135,36 @@ def summarize(
                 }
             )
     return table
+
+
+def tell_best(means: Sequence[Mapping[str, Any]]) -> str:
+    """Tell how well the condition predicts that cross-validation of training runs puts first.
+
+    Parameters
+    ----------
+    means : sequence of mapping
+        As ``summarize`` gives them, by condition and protocol. Test runs have no say in which
+        condition is told of.
+    """
+    selected = {
+        (row["condition"], row["measure"]): row for row in means if row["protocol"] == "selected"
+    }
+    promised = {name: row["mean"] for (name, m), row in selected.items() if m == "mean_cv_r"}
+    if not promised:
+        return "Correlations are those of the study's protocol, penalties seen on test runs."
+    best = max(promised, key=lambda name: promised[name])
+    row = selected[best, "mean_voxel_r"]
+    people = row["n_participants"]
+    spread = f" [{row['ci_low']:.3f}, {row['ci_high']:.3f}]" if people > 1 else ""
+    where = "" if row["provenance"] == REAL else f" ({row['provenance']})"
+    told = (
+        f"Mean correlation on test runs {row['mean']:.3f}{spread} with {best}, which"
+        f" cross-validation of training runs puts first; {people} participant{'s' * (people > 1)}"
+    )
+    significant = selected.get((best, "share_significant"))
+    if significant:
+        told += f", {significant['mean']:.0%} of voxels significant"
+    return f"{told}{where}."
 
 
 def compare_models(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

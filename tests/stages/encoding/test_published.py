@@ -1,5 +1,6 @@
 """The study's numbers are transcribed rightly, and stand only beside real data."""
 
+import json
 import math
 
 import numpy as np
@@ -8,7 +9,7 @@ import specs
 from bids_app.config import read_recipe
 from stages.encoding.delays import parse_condition
 from stages.encoding.published import compare, describe_models, name_cell, read_printed
-from stages.encoding.summarize import PARAMETERS, compare_models, summarize
+from stages.encoding.summarize import PARAMETERS, compare_models, summarize, tell_best
 from stages.encoding.tables import read_rows, write_rows
 from tests.stages.encoding.steps import call
 
@@ -140,6 +141,22 @@ def test_group_means_have_students_intervals():
     )
 
 
+def test_the_sentence_is_about_what_training_runs_put_first_not_what_test_runs_do():
+    people = [
+        {"condition": name, "protocol": "selected", "provenance": "real"}
+        | {"mean_cv_r": cv, "mean_voxel_r": r, "share_significant": "0.25"}
+        for name, cv, r in (("a@4", "0.3", "0.1"), ("a@4", "0.3", "0.2"), ("b@4", "0.2", "0.9"))
+    ]
+    measures = ("mean_cv_r", "mean_voxel_r", "share_significant")
+    text = tell_best(summarize(people, ("condition", "protocol"), measures))
+    assert text.startswith("Mean correlation on test runs 0.150 [-0.485, 0.785] with a@4")
+    assert text.endswith("2 participants, 25% of voxels significant.")
+    one = [row | {"provenance": "synthetic"} for row in people[:1]]
+    text = tell_best(summarize(one, ("condition", "protocol"), measures))
+    assert "0.100 with a@4" in text and "1 participant, 25%" in text
+    assert text.endswith("(synthetic).")
+
+
 def test_step_summarize_writes_tables_and_figures(tmp_path):
     tables = []
     for person in (1, 2):
@@ -151,3 +168,6 @@ def test_step_summarize_writes_tables_and_figures(tmp_path):
     assert made["curves_figure"].stat().st_size < 400_000
     assert 10_000 < made["table2_figure"].stat().st_size < 400_000
     assert not made["people_figure"].exists(), "nothing was cross-validated"
+    told = json.loads(made["summary"].read_text())
+    assert "penalties seen on test runs" in told["Headline"]
+    assert told["Provenance"] == "real"
