@@ -20,6 +20,7 @@ from stages.generation.instruments import (
 )
 from stages.generation.judge import balanced_accuracy, score, train_judge
 from stages.generation.memorisation import audit_copies
+from stages.generation.provenance import REAL
 from stages.generation.similarity import (
     frechet_distance,
     kernel_distance,
@@ -27,7 +28,7 @@ from stages.generation.similarity import (
     mean_ms_ssim,
 )
 from stages.generation.slices import SIZE, Pixels, to_pixels, to_tensor
-from stages.generation.tables import Row, write_rows
+from stages.generation.tables import Row, read_rows, write_rows
 from stages.generation.verdicts import HELD_OUT, SYNTHETIC, TRAINING, Judged
 
 logger = logging.getLogger(__name__)
@@ -80,7 +81,9 @@ def run(
     audits, near, pairs = find_copies(tools, train, held_out, made, redraws, seed)
 
     write_rows(table1, table)
-    if known and all(card["Kind"] == STABLE_DIFFUSION for card in known.values()):
+    origin = read_rows(cohort)[0]["origin"]
+    is_study = origin == REAL and all(card["Kind"] == STABLE_DIFFUSION for card in known.values())
+    if known and is_study:  # nothing else may stand beside published numbers
         write_rows(cells, cell_rows(table, groups))
     write_rows(tests, verdicts.fisher_tests(judged, groups))
     write_rows(contrasts, compared)
@@ -97,7 +100,8 @@ def run(
     findings = describe_findings(table, compared, audits, about, audit, known)
     Path(verdict).write_text(json.dumps(findings, indent=2), encoding="utf-8")
     logger.info("%s", findings["Headline"])
-    _draw(examples, ratios, neighbours, judged, held_out, made, pairs, cuts, groups, findings)
+    note = f"synthetic slices: {findings['Provenance']}; all others: {origin} scans"
+    _draw(examples, ratios, neighbours, judged, held_out, made, pairs, cuts, groups, note)
 
 
 def judge_all(
@@ -273,22 +277,23 @@ def _draw(
     pairs: list[tuple[Pixels, Pixels]],
     cuts: dict[str, float | None],
     groups: list[str],
-    findings: dict[str, Any],
+    note: str,
 ) -> None:
-    rows = {f"real, held out: {g}": list(held_out.of(g)[:SHOWN]) for g in groups}
+    rows = {f"held out: {g}": list(held_out.of(g)[:SHOWN]) for g in groups}
     for condition, (slices, table) in made.items():
         texts = {row["group"]: row["prompt"] for row in table}
         for group, text in texts.items():
             rows[f"synthetic, {condition}: {text}"] = list(slices.of(group)[:SHOWN])
-    figures.draw_rows(examples, rows, f"Real and synthetic ({findings['Provenance']})")
+    figures.draw_rows(examples, rows, "Held-out and synthetic slices", note=note)
     values = {
         item.name: item.log_likelihood[:, 0] - item.log_likelihood[:, 1]
         for item in judged
         if len(groups) > 1
     }
-    figures.draw_ratios(ratios, values, cuts["likelihood"], groups)
+    figures.draw_ratios(ratios, values, cuts["likelihood"], groups, note=note)
     figures.draw_rows(
         neighbours,
         {"synthetic": [a for a, _ in pairs], "nearest training": [b for _, b in pairs]},
         "Closest to training slices",
+        note=note,
     )

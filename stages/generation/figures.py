@@ -1,5 +1,6 @@
-"""Reportlets: arrays → PNG."""
+"""Reportlets: arrays → PNG. Each says at its foot what is real in it, and what made the rest."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,13 @@ import matplotlib.pyplot as plt
 Pixels = NDArray[np.uint8]
 
 DPI = 100
+NOTE_LETTERS = 17  # of the note at the foot, per inch
 COLUMNS = 8
 
 
-def draw_rows(path: str | Path, rows: Mapping[str, Sequence[Pixels]], title: str) -> None:
+def draw_rows(
+    path: str | Path, rows: Mapping[str, Sequence[Pixels]], title: str, *, note: str
+) -> None:
     """Draw rows of slices, each with its name; rows may differ in length."""
     columns = max(1, *(len(slices) for slices in rows.values()))
     figure, axes = plt.subplots(
@@ -35,10 +39,10 @@ def draw_rows(path: str | Path, rows: Mapping[str, Sequence[Pixels]], title: str
             ax.imshow(pixels, cmap="gray", vmin=0, vmax=255)
         line[0].set_title(name, fontsize=8, loc="left")
     figure.suptitle(title, fontsize=9)
-    _save(figure, path)
+    _save(figure, path, note)
 
 
-def draw_cohort(path: str | Path, slices: Mapping[str, Pixels]) -> None:
+def draw_cohort(path: str | Path, slices: Mapping[str, Pixels], *, note: str) -> None:
     """Draw examples of each group's training slices, and their mean as the last."""
     rows = {
         f"{group} (n = {len(own)}; last: mean)": [
@@ -47,10 +51,10 @@ def draw_cohort(path: str | Path, slices: Mapping[str, Pixels]) -> None:
         ]
         for group, own in slices.items()
     }
-    draw_rows(path, rows, "Training slices")
+    draw_rows(path, rows, "Training slices", note=note)
 
 
-def draw_losses(path: str | Path, losses: Mapping[str, NDArray[np.float64]]) -> None:
+def draw_losses(path: str | Path, losses: Mapping[str, NDArray[np.float64]], *, note: str) -> None:
     """Draw loss on slices and on prior images (if any) against step, as running means."""
     figure, axes = plt.subplots(figsize=(6, 3.2), layout="constrained")
     for name, values in losses.items():
@@ -62,7 +66,7 @@ def draw_losses(path: str | Path, losses: Mapping[str, NDArray[np.float64]]) -> 
                 axes.semilogy(steps, smooth, lw=1, label=f"{name} {what}".strip())
     axes.set(xlabel="step", ylabel="weighted mean squared error")
     axes.legend(fontsize=8, frameon=False)
-    _save(figure, path)
+    _save(figure, path, note)
 
 
 def draw_ratios(
@@ -70,6 +74,8 @@ def draw_ratios(
     rows: Mapping[str, NDArray[np.float64]],
     cut: float | None,
     groups: Sequence[str],
+    *,
+    note: str,
 ) -> None:
     """Draw the log-likelihood ratio of every slice, one line per set of slices."""
     figure, axes = plt.subplots(figsize=(7.5, 0.42 * len(rows) + 1.2), layout="constrained")
@@ -86,9 +92,11 @@ def draw_ratios(
     if cut is not None:
         axes.axvline(cut, c="r", lw=0.8)
     axes.set_xlabel(f"log p({groups[0]}) - log p({groups[1]}), nats", fontsize=8)
-    _save(figure, path)
+    _save(figure, path, note)
 
 
-def _save(figure: Any, path: str | Path) -> None:
+def _save(figure: Any, path: str | Path, note: str) -> None:
+    text = textwrap.fill(note, int(NOTE_LETTERS * figure.get_figwidth()))
+    figure.supxlabel(text, fontsize=7, color="0.4")
     figure.savefig(path, dpi=DPI)
     plt.close(figure)

@@ -16,6 +16,7 @@ from stages.generation import figures
 from stages.generation.adapters import choose_weights, public_name, save_weights
 from stages.generation.build import JOINT, build_generator, choose_device
 from stages.generation.generator import STABLE_DIFFUSION, Generator
+from stages.generation.provenance import describe_training
 from stages.generation.sampling import sample
 from stages.generation.slices import Pixels, load_stack, to_pixels, to_tensor
 from stages.generation.state import fingerprint
@@ -90,7 +91,8 @@ def run(
             "prior_weight: a model from scratch knows nothing that could be preserved; set it to 0"
         )
     texts = {r["group"]: r["prompt"] for r in read_rows(prompts) if r["condition"] == condition}
-    slices, labels, people = _training_slices(cohort, stack, list(texts))
+    slices, labels, people, origin = _training_slices(cohort, stack, list(texts))
+    provenance = describe_training(generator, origin=origin, steps=steps, base=base)
     device = choose_device()
     parts = [list(texts)] if models == JOINT else [[group] for group in texts]
     kept: dict[str, torch.Tensor] = {}
@@ -145,13 +147,14 @@ def run(
 
     save_weights(weights, kept)
     write_rows(losses, _loss_rows(history))
-    figures.draw_losses(curve, history)
+    figures.draw_losses(curve, history, note=provenance)
     if shown:
-        figures.draw_rows(grid, shown, f"Same noise, while training ({condition})")
+        title = f"Synthetic, the same noise while training ({condition})"
+        figures.draw_rows(grid, shown, title, note=provenance)
     about = {
         "Name": f"generation {condition}",
         "Kind": generator,
-        "Provenance": _provenance(generator),
+        "Provenance": provenance,
         "Base": _describe_base(base) if generator == STABLE_DIFFUSION else None,
         "Condition": condition,
         "Models": models,
@@ -177,11 +180,13 @@ def run(
 
 def _training_slices(
     cohort: str, stack: str, groups: list[str]
-) -> tuple[Pixels, NDArray[Any], list[str]]:
+) -> tuple[Pixels, NDArray[Any], list[str], str]:
+    """Read slices, group of each, participants, and whether these are real."""
     rows = [r for r in read_rows(cohort) if r["split"] == "train" and r["group"] in groups]
     places = [int(row["place"]) for row in rows]
     people = list(dict.fromkeys(row["participant_id"] for row in rows))
-    return load_stack(stack)[places], np.array([row["group"] for row in rows]), people
+    labels = np.array([row["group"] for row in rows])
+    return load_stack(stack)[places], labels, people, rows[0]["origin"]
 
 
 def _state_file(
@@ -236,12 +241,6 @@ def _loss_rows(history: dict[str, NDArray[np.float64]]) -> list[dict[str, Any]]:
         for name, values in history.items()
         for step, (own, prior) in enumerate(values)
     ]
-
-
-def _provenance(kind: str) -> str:
-    if kind == STABLE_DIFFUSION:
-        return "fine-tuned from a Stable Diffusion checkpoint"
-    return "trained from scratch on the cohort; not Stable Diffusion"
 
 
 def _describe_base(base: str | None) -> dict[str, str]:

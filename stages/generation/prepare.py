@@ -14,6 +14,7 @@ from stages.generation.checkpoint import load_text, require_base
 from stages.generation.cohort import assign_groups, check_lists, parse_rule, split_participants
 from stages.generation.generator import STABLE_DIFFUSION
 from stages.generation.prompts import audit_prompts, build_prompts, imbalance_warning
+from stages.generation.provenance import origin_of
 from stages.generation.scratch import embed_prompts, split_words
 from stages.generation.slices import Pixels, read_slice, save_stack
 from stages.generation.tables import read_people, write_rows
@@ -71,8 +72,10 @@ def run(
     people = {r["participant_id"]: r["group"] for r in rows if r["place"] != ""}
     _check_groups(rows, group, rule, least_images)
     split = split_participants(people, test_fraction=test_fraction, seed=seed)
+    origin = origin_of(participants)
     for row in rows:
         row["split"] = split.get(row["participant_id"], "") if row["place"] != "" else ""
+        row["origin"] = origin
     _refuse_duplicates(rows, pixels)
 
     write_rows(cohort, rows)
@@ -86,7 +89,11 @@ def run(
     shown = {
         g: [r["place"] for r in rows if r["group"] == g and r["split"] == "train"] for g in group
     }
-    figures.draw_cohort(figure, {g: pixels[places] for g, places in shown.items()})
+    figures.draw_cohort(
+        figure,
+        {g: pixels[places] for g, places in shown.items()},
+        note=f"slices of {origin} scans",
+    )
     logger.info("%d slices, training: %s; %s", len(pixels), dict(in_training), told["Headline"])
 
 

@@ -81,7 +81,7 @@ def run(
         logger.info("%s %s: %d slices", condition, group, len(pixels))
     save_stack(samples, np.concatenate(stacks))
     write_rows(table, rows)
-    figures.draw_rows(figure, shown, f"Synthetic, {about['Provenance']}")
+    figures.draw_rows(figure, shown, f"Synthetic ({condition})", note=about["Provenance"])
 
 
 def draw_seed(seed: int, condition: str, group: str, label: str) -> int:

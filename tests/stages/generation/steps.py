@@ -1,6 +1,7 @@
 """Calling the steps as the orchestrator does, on made-up people; defaults come from the spec."""
 
 import importlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def call(step: str, folder: Path, *, seed: int = 0, **given: Any) -> dict[str, P
 
 
 def write_people(root: Path, counts: dict[str, int], *, seed: int = 0) -> dict[str, Any]:
-    """Write slices and participants.tsv of made-up people; return prepare's inputs."""
+    """Write a dataset of made-up people that says so; return prepare's inputs."""
     slices, groups = toy.draw_people(counts, seed)
     root.mkdir(parents=True, exist_ok=True)
     lines, paths = ["participant_id\tdiagnosis\tage"], []
@@ -60,6 +61,8 @@ def write_people(root: Path, counts: dict[str, int], *, seed: int = 0) -> dict[s
         write_slice(str(paths[-1]), pixels)
         lines.append(f"{name}\t{group}\t{50 + number % 30}")
     (root / "participants.tsv").write_text("\n".join(lines) + "\n")
+    about = {"Name": "toys", "GeneratedBy": [{"Name": "phantom"}]}
+    (root / "dataset_description.json").write_text(json.dumps(about))
     return {"images": paths, "participants": root / "participants.tsv"}
 
 

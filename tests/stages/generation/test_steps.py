@@ -10,7 +10,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
+from stages.generation.provenance import origin_of
 from stages.generation.slices import load_stack
 from stages.generation.tables import read_rows
 from tests.conftest import REPOSITORY
@@ -18,9 +21,23 @@ from tests.stages.generation import steps
 
 
 @pytest.fixture(scope="module")
-def done(people, tmp_path_factory):
-    """All steps but export, once."""
-    return steps.run_all(tmp_path_factory.mktemp("done"), people)
+def written() -> dict[str, str]:
+    """What each figure says, by the name of its file."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def done(people, tmp_path_factory, written):
+    """All steps but export, once; what is written into figures is kept."""
+    save = Figure.savefig
+
+    def keep(figure, path, **options):
+        save(figure, path, **options)
+        written[Path(path).name] = "\n".join(t.get_text() for t in figure.findobj(Text))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", keep)
+        return steps.run_all(tmp_path_factory.mktemp("done"), people)
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_one_others(people, done, tmp_path):
@@ -65,6 +82,33 @@ def test_the_card_says_what_the_model_is_and_on_whom_it_was_trained(done):
     trained = {r["participant_id"] for r in rows if r["split"] == "train"}
     assert card["TrainingParticipants"] == [f"bids::{name}" for name in sorted(trained)]
     assert "not Stable Diffusion" in card["Provenance"]
+
+
+def test_every_figure_says_what_is_real_in_it_and_what_made_the_rest(done, written):
+    made = {"fullloss", "fulltraining", "fullsamples", "examples", "ratios", "neighbours"}
+    names = {name.split("desc-")[1].split("_")[0]: name for name in written}
+    assert names.keys() == made | {"cohort"}
+    assert "slices of synthetic scans" in written[names["cohort"]]
+    for name in made:
+        text = " ".join(written[names[name]].split())
+        assert "model from scratch (not Stable Diffusion), 30 steps on synthetic scans" in text
+    for name in ("examples", "ratios", "neighbours"):
+        assert "all others: synthetic scans" in " ".join(written[names[name]].split())
+
+
+def test_scans_are_real_unless_their_dataset_says_otherwise(people, tmp_path):
+    participants = tmp_path / "participants.tsv"
+    assert origin_of(people["participants"]) == "synthetic"
+    assert origin_of(participants) == "real"
+    for makers, origin in (
+        ([{"Name": "dcm2bids"}], "real"),
+        ([{"Name": "my phantom"}], "synthetic"),
+    ):
+        description = {"Name": "x", "GeneratedBy": makers}
+        (tmp_path / "dataset_description.json").write_text(json.dumps(description))
+        assert origin_of(participants) == origin
+    (tmp_path / "dataset_description.json").write_text("{")
+    assert origin_of(participants) == "real"
 
 
 def test_one_slice_becomes_one_synthetic_participant(done, tmp_path):
