@@ -54,6 +54,26 @@ def test_the_variants_differ_in_normalisation_alone():
     assert kinds["bn"][after + 1 : after + 3] == ["BatchNorm3d", "ReLU"]
 
 
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_pooling_before_relu_is_relu_before_pooling(norm):
+    """Pooling first is cheaper; outputs and gradients are those of the usual order."""
+    torch.manual_seed(0)
+    network = build("ori", (12, 10, 8), 2, norm=norm, widths=[4, 6]).double()
+    usual = list(network.features)
+    for index, layer in enumerate(network.features):
+        if isinstance(layer, torch.nn.MaxPool3d):
+            usual[index : index + 2] = [usual[index + 1], layer]
+    assert [type(a) for a in usual] != [type(a) for a in network.features]
+    image = torch.randn(3, 1, 12, 10, 8, dtype=torch.float64)
+    found = []
+    for module in (network, torch.nn.Sequential(*usual, network.head)):
+        network.zero_grad()
+        outputs = module(image)
+        outputs.square().sum().backward()
+        found.append([outputs.detach(), *(p.grad.clone() for p in network.parameters())])
+    assert all(torch.allclose(a, b, rtol=1e-10) for a, b in zip(*found, strict=True))
+
+
 def test_penalties_equal_hand_computed_values():
     network = torch.nn.Sequential(
         torch.nn.Conv3d(1, 1, 1), torch.nn.BatchNorm3d(1), torch.nn.Linear(2, 1)

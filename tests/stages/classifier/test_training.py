@@ -160,6 +160,17 @@ def test_the_cosine_goes_from_the_rate_to_nothing():
     assert rates == sorted(rates, reverse=True) and rates[-1] < 0.001
 
 
+def test_statistics_are_those_of_the_images_when_nobody_validates(tmp_path):
+    data = toy()
+    member = build_member("bn", data.images.shape[1:], classes=2)
+    rows = np.arange(20)
+    found = fit(member, data, rows, rows[:0], RECIPE, seed=0, state=tmp_path / "state").member
+    convolution, norm = found.network.features[:2]
+    with torch.no_grad():
+        seen = convolution(standardise(torch.from_numpy(data.images)[:, None]))
+    assert torch.allclose(norm.running_mean, seen.mean(dim=(0, 2, 3, 4)), atol=1e-4)
+
+
 def test_batches_come_in_order_and_a_lonely_last_one_is_left_out():
     images = np.arange(7, dtype=np.float32)[:, None, None, None] * np.ones((1, 2, 2, 2), "f4")
     found = [
