@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.preprocessing import bias, brain_mask, engines, figures, geometry, nifti
+from stages.preprocessing import (
+    bias,
+    brain_mask,
+    engines,
+    figures,
+    geometry,
+    nifti,
+    provenance,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -84,17 +92,21 @@ def run(
     nifti.save_image(Path(t1w), head, affine, dtype="int16")
     nifti.save_image(Path(mask), inside, affine, dtype="uint8")
     nifti.save_image(Path(brain), np.where(inside, head, 0), affine, dtype="int16")
-    nifti.save_fields(Path(t1w), BiasCorrection="FAST" if engine == "fsl" else _n4(), Engine=engine)
-    nifti.save_fields(Path(brain), BrainExtraction=found["method"], Engine=engine)
-    nifti.save_fields(Path(mask), Engine=engine, Method=found["method"], QualityFlag=found["flag"])
+    is_synthetic = provenance.is_synthetic(Path(image))
+    fields = {"Engine": engine} | ({provenance.FIELD: True} if is_synthetic else {})
+    nifti.save_fields(Path(t1w), BiasCorrection="FAST" if engine == "fsl" else _n4(), **fields)
+    nifti.save_fields(Path(brain), BrainExtraction=found["method"], **fields)
+    nifti.save_fields(Path(mask), Method=found["method"], QualityFlag=found["flag"], **fields)
     nifti.save_row(Path(scans), row)
+    origin = provenance.CAPTION if is_synthetic else ""
     caption = f"Brain mask ({found['method']}, {volume_ml:.0f} ml, {found['flag']})"
     for path, is_drawn in ((figure, True), (before, False)):
         picture = figures.outlines(
             head,
             affine,
             [(inside, figures.RED)],
-            caption=f"{caption} over the bias-corrected T1w" if is_drawn else "Bias-corrected T1w",
+            caption=origin
+            + (f"{caption} over the bias-corrected T1w" if is_drawn else "Bias-corrected T1w"),
             is_drawn=is_drawn,
         )
         figures.save(picture, Path(path))

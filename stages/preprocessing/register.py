@@ -16,6 +16,7 @@ from stages.preprocessing import (
     figures,
     itk,
     nifti,
+    provenance,
     quality,
     registration,
     template,
@@ -87,7 +88,9 @@ def run(
     }
     flag, reasons = quality.judge(measures)
     logger.info("correlation with the template %.3f, %s", measures["ncc_template"], flag)
-    fields = {
+    is_synthetic = provenance.is_synthetic(Path(t1w))
+    made_up = {provenance.FIELD: True} if is_synthetic else {}
+    fields = made_up | {
         "Template": template.DESCRIPTION,
         "DegreesOfFreedom": dof,
         "Engine": "flirt" if engine == "fsl" else "builtin",
@@ -109,6 +112,7 @@ def run(
             SliceIndex=round(coronal_y - float(target.affine[1, 3])),
             SliceIndexGrid="1 mm grid of the template",
             PictureWhite=round(white, 4),
+            **made_up,
         )
         note = PngInfo()
         note.add_text("Description", f"Coronal slice, y = {coronal_y:g} mm; person's left is left")
@@ -118,8 +122,10 @@ def run(
     nifti.save_row(Path(scans), row | {"registration_flag": flag, "registration_reasons": reasons})
     borders = [(inside, figures.CYAN), (target.priors[2] > 0.5, figures.YELLOW)]
     words = f"{dof} dof, correlation {measures['ncc_template']:.2f}, {flag}"
-    caption = f"Template's brain (blue) and white matter (yellow) over the aligned brain ({words})"
-    figures.save(figures.outlines(aligned, target.affine, borders, caption=caption), Path(figure))
+    origin = provenance.CAPTION if is_synthetic else ""
+    told = f"Template's brain (blue) and white matter (yellow) over the aligned brain ({words})"
+    picture = figures.outlines(aligned, target.affine, borders, caption=origin + told)
+    figures.save(picture, Path(figure))
     bare = figures.outlines(
         target.t1w, target.affine, borders, caption="The template", is_drawn=False
     )

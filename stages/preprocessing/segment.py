@@ -13,6 +13,7 @@ from stages.preprocessing import (
     figures,
     itk,
     nifti,
+    provenance,
     quality,
     registration,
     template,
@@ -98,22 +99,25 @@ def run(
     flag, reasons = quality.judge(measures)
     logger.info("grey matter %.0f ml, quality %s", volumes["gm_volume_ml"], flag)
 
+    is_synthetic = provenance.is_synthetic(Path(t1w))
+    fields = {"Method": method} | ({provenance.FIELD: True} if is_synthetic else {})
     for path, fraction in zip((csf, gm, wm), fractions, strict=True):
         nifti.save_image(Path(path), fraction, head.affine, dtype="uint8", slope=1 / 255)
-        nifti.save_fields(Path(path), Method=method)
+        nifti.save_fields(Path(path), **fields)
     if "mni-gm" in profile:
         for path, fraction in zip((template_csf, template_gm, template_wm), carried, strict=True):
             nifti.save_image(Path(path), fraction, target.affine, dtype="uint8", slope=1 / 255)
-            nifti.save_fields(Path(path), Method=method, Template=template.DESCRIPTION)
+            nifti.save_fields(Path(path), Template=template.DESCRIPTION, **fields)
         grey = np.where(carried[1] > gm_threshold, aligned, 0)
         nifti.save_image(Path(template_gm_t1w), grey, target.affine, dtype="int16")
-        nifti.save_fields(Path(template_gm_t1w), Template=template.DESCRIPTION)
+        nifti.save_fields(Path(template_gm_t1w), Template=template.DESCRIPTION, **fields)
     del measures["brain_volume_ml"], measures["ncc_template"], measures["dice_template"]
     row: dict[str, str | float] = {"filename": f"anat/{Path(t1w).name}"}
     row |= {name: round(value, 4) for name, value in measures.items()}
     nifti.save_row(Path(scans), row | {"qc": flag, "qc_reasons": reasons})
+    origin = provenance.CAPTION if is_synthetic else ""
     caption = (
-        f"CSF (blue) {volumes['csf_volume_ml']:.0f} ml, grey matter (red) "
+        f"{origin}CSF (blue) {volumes['csf_volume_ml']:.0f} ml, grey matter (red) "
         f"{volumes['gm_volume_ml']:.0f} ml, white matter (yellow) {volumes['wm_volume_ml']:.0f} "
         f"ml; quality {flag}"
     )

@@ -13,7 +13,16 @@ import pytest
 from PIL import Image
 
 import specs
-from stages.preprocessing import brain_mask, extract, itk, register, segment, template
+from stages.preprocessing import (
+    brain_mask,
+    extract,
+    figures,
+    itk,
+    provenance,
+    register,
+    segment,
+    template,
+)
 
 STEPS = {"extract": extract, "register": register, "segment": segment}
 PROFILES = ["fsl-anat", "mni-gm", "coronal"]
@@ -48,7 +57,7 @@ def run(phantom, head):
 
     def execute(folder: Path, **changes) -> dict[str, Path]:
         folder.mkdir(exist_ok=True, parents=True)
-        outputs: dict[str, Path] = {"image": head}
+        outputs: dict[str, Path] = {"image": changes.get("image", head)}
         for name, module in STEPS.items():
             step = specs.load("preprocessing").steps[name]
             for key, output in step.outputs.items():
@@ -243,3 +252,41 @@ def test_a_header_without_orientation_is_warned_about(tmp_path, caplog, monkeypa
     with pytest.raises(ValueError, match="no brain was found"):
         extract.run(**outputs, image=lost, engine="builtin", crop=False, seed=0)
     assert "states no orientation" in caplog.text
+
+
+def test_a_phantom_is_called_synthetic_in_every_sidecar_and_figure(run, head, outputs, tmp_path):
+    made_up = tmp_path / head.name
+    made_up.write_bytes(head.read_bytes())
+    made_up.with_name("sub-01_T1w.json").write_text('{"Synthetic": true}')
+    found = run(tmp_path / "out", image=made_up)
+    for sidecar in sorted((tmp_path / "out").glob("*.json")):
+        plain = json.loads((outputs["t1w"].parent / sidecar.name).read_text())
+        told = json.loads(sidecar.read_text())
+        assert "Synthetic" not in plain
+        assert told.pop("Synthetic") is True, sidecar.name
+        assert told == plain
+    for name in ("extract-figure", "extract-before", "register-figure", "segment-figure"):
+        told, plain = (np.asarray(Image.open(d[name]).convert("RGB")) for d in (found, outputs))
+        assert (told[-figures.CAPTION :] != plain[-figures.CAPTION :]).any(), name
+        assert np.abs(told[: -figures.CAPTION].astype(int) - plain[: -figures.CAPTION]).max() < 40
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "description", "is_synthetic"),
+    [
+        ("", {"GeneratedBy": [{"Name": "brainstages demo"}]}, True),
+        ("", {"GeneratedBy": [{"Name": "dcm2bids"}]}, False),
+        ('{"Synthetic": true}', {"GeneratedBy": [{"Name": "dcm2bids"}]}, True),
+        ("not JSON", {"GeneratedBy": "nobody"}, False),
+        ("[]", {}, False),
+    ],
+)
+def test_heads_are_synthetic_by_their_sidecar_or_their_dataset(
+    tmp_path, sidecar, description, is_synthetic
+):
+    (tmp_path / "dataset_description.json").write_text(json.dumps(description))
+    folder = tmp_path / "sub-01" / "anat"
+    folder.mkdir(parents=True)
+    if sidecar:
+        (folder / "sub-01_T1w.json").write_text(sidecar)
+    assert provenance.is_synthetic(folder / "sub-01_T1w.nii.gz") is is_synthetic
