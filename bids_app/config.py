@@ -118,6 +118,8 @@ def read_config_file(path: Path) -> Layer:
         return parse_layer(data, file=path)
     except (ValueError, RecursionError) as error:
         said = str(error)
+        if isinstance(error, UnicodeDecodeError):
+            said = "found bytes that are not UTF-8, expected a text file; save it as UTF-8"
         at = "" if said.startswith(str(path)) else f"{path}: "
         raise AppError(Exit.USAGE, f"{at}{said}") from error
 
@@ -163,7 +165,9 @@ def parse_layer(data: Any, *, file: Path) -> Layer:
             layer.options[name] = _parse_option(name, value, file)
         else:
             near = suggest(name, [*stages, *OPTIONS])
-            raise ValueError(f"{file}: {name}: no such option or stage{near}")
+            raise ValueError(
+                f"{file}: {name}: no such option or stage{near}; see brainstages --help"
+            )
     return layer
 
 
@@ -176,7 +180,9 @@ def _parse_params(stage: str, values: Any, file: Path) -> dict[str, Any]:
         name = str(name).replace("-", "_")
         if name not in params:
             near = suggest(name, params)
-            raise ValueError(f"{file}: {stage}.{name}: no such parameter{near}")
+            raise ValueError(
+                f"{file}: {stage}.{name}: no such parameter{near}; see brainstages --help {stage}"
+            )
         checked[name] = params[name].check(value, where=f"{file}: {stage}.{name}")
     return checked
 

@@ -48,14 +48,18 @@ def read_json(path: Path) -> Any:
     Raises
     ------
     ValueError
-        The content is no JSON: names the file and the place.
+        The content is no JSON: names the file and, where there is one, the place.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not valid JSON: {error}; save it as UTF-8") from error
-    except (ValueError, RecursionError) as error:  # of syntax, of endless numbers, of depth
-        raise ValueError(f"{path}: not valid JSON: {error}") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not valid JSON: {error}; correct it there") from error
+    except (ValueError, RecursionError) as error:
+        deep = isinstance(error, RecursionError)
+        why = "nested too deeply" if deep else "a number of thousands of digits"
+        raise ValueError(f"{path}: not valid JSON: {why}; write the file anew") from error
 
 
 def exists(path: str) -> bool:

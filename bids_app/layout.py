@@ -16,11 +16,12 @@ from typing import Any
 from bids_app import files
 from bids_app.errors import AppError, Exit
 from specs.entities import ENTITY_ORDER, LONG_NAMES, PATH_PARTS, is_label, parse_path
-from specs.reading import tell
+from specs.reading import suggest, tell
 
 RAW = "raw"
 STAGE_PREFIX = "brainstages-"
 logger = logging.getLogger("brainstages")
+DESCRIPTION_EXAMPLE = '{"Name": "my study", "BIDSVersion": "1.10.0"}'
 IGNORED_FOLDERS = ("logs", "figures", "derivatives", "sourcedata", "code")
 
 
@@ -57,11 +58,10 @@ def check_dataset(root: Path) -> dict[str, Any]:
         )
     path = root / "dataset_description.json"
     if not path.is_file():
-        example = '{"Name": "my study", "BIDSVersion": "1.10.0"}'
         raise AppError(
             Exit.INVALID_INPUT,
             f"{path} is missing, so this is not the root of a BIDS dataset; give the folder that"
-            f" holds sub-*, or write the file: {example}",
+            f" holds sub-*, or write the file: {DESCRIPTION_EXAMPLE}",
         )
     try:
         description = files.read_json(path)
@@ -69,11 +69,14 @@ def check_dataset(root: Path) -> dict[str, Any]:
     except ValueError as error:
         raise AppError(Exit.INVALID_INPUT, str(error)) from error
     if not isinstance(description, dict):
-        found = type(description).__name__
-        raise AppError(Exit.INVALID_INPUT, f"{path}: found {found}, expected names and values")
+        found = f"{path}: found {tell(description)}, expected names and values"
+        raise AppError(Exit.INVALID_INPUT, f"{found}, such as {DESCRIPTION_EXAMPLE}")
     absent = [k for k in ("Name", "BIDSVersion") if k not in description]
     if absent:
-        raise AppError(Exit.INVALID_INPUT, f"{path}: {' and '.join(absent)} missing")
+        raise AppError(
+            Exit.INVALID_INPUT,
+            f"{path}: {' and '.join(absent)} missing; write it like {DESCRIPTION_EXAMPLE}",
+        )
     return description
 
 
@@ -191,15 +194,19 @@ def read_filter_file(path: Path) -> dict[str, dict[str, Any]]:
     except ValueError as error:
         raise AppError(Exit.USAGE, str(error)) from error
     filters: dict[str, dict[str, Any]] = {}
-    for query, wanted in data.items() if isinstance(data, dict) else [("", data)]:
+    for query, wanted in data.items() if isinstance(data, dict) else [("top level", data)]:
         if not isinstance(wanted, dict):
-            found = tell(wanted)
-            raise AppError(Exit.USAGE, f"{path}: {query}: found {found}, expected entities")
+            found = f"{path}: {query}: found {tell(wanted)}, expected entities by name"
+            raise AppError(Exit.USAGE, f'{found}, such as {{"t1w": {{"session": "01"}}}}')
         filters[query] = {}
         for name, value in wanted.items():
             short = LONG_NAMES.get(name, name)
             if short not in ENTITY_ORDER and short not in PATH_PARTS:
-                raise AppError(Exit.USAGE, f"{path}: {query}.{name}: no such BIDS entity")
+                near = suggest(name, [*LONG_NAMES, *ENTITY_ORDER, *PATH_PARTS])
+                what = f"{path}: {query}.{name}: no such BIDS entity{near}"
+                raise AppError(
+                    Exit.USAGE, f"{what}; give session, acquisition, run, suffix or such"
+                )
             if short == "extension" and isinstance(value, str):
                 value = "." + value.removeprefix(".")
             filters[query][short] = value

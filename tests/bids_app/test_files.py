@@ -128,8 +128,16 @@ def test_a_row_without_its_key_is_refused(tmp_path):
         files.merge_table(tmp_path / "t.tsv", [{"x": "1"}], key="k", root=tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"{", b"\xff", b"[" * 100_000, b"1" * 5000])
-def test_damaged_json_is_named(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "line 1 column 2 .*correct it there"),
+        (b"\xff", "save it as UTF-8"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b"1" * 5000, "thousands of digits"),
+    ],
+)
+def test_damaged_json_is_named(tmp_path, content, message):
     (tmp_path / "a.json").write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.json: not valid JSON"):
+    with pytest.raises(ValueError, match=rf"a\.json: not valid JSON: .*{message}"):
         files.read_json(tmp_path / "a.json")

@@ -68,7 +68,8 @@ def test_missing_or_damaged_descriptions_are_named_with_the_remedy(tmp_path):
     cases = {
         "none": (None, "is missing, so this is not the root of a BIDS dataset"),
         "json": ("{", "not valid JSON"),
-        "name": (json.dumps({"BIDSVersion": "1.0"}), "Name missing"),
+        "kind": ("null", "found nothing, expected names and values, such as"),
+        "name": (json.dumps({"BIDSVersion": "1.0"}), 'Name missing; write it like {"Name"'),
     }
     for name, (text, message) in cases.items():
         root = write_dataset(tmp_path / name)
@@ -111,9 +112,10 @@ def test_filter_files_are_read_as_fmriprep_reads_them(tmp_path):
     path.write_text(json.dumps({"t1w": {"acquisition": None, "session": "*", "extension": "nii"}}))
     assert layout.read_filter_file(path) == {"t1w": {"acq": None, "ses": "*", "extension": ".nii"}}
     for text, message in [
-        ("[]", "expected entities"),
+        ("[]", "top level: found .*, expected entities by name, such as"),
         ("{", "not valid JSON"),
-        (json.dumps({"t1w": {"colour": "red"}}), "t1w.colour: no such BIDS entity"),
+        (json.dumps({"t1w": {"colour": "red"}}), "t1w.colour: no such BIDS entity; give"),
+        (json.dumps({"t1w": {"sesion": "1"}}), "did you mean 'session'"),
     ]:
         path.write_text(text)
         with pytest.raises(AppError, match=message):

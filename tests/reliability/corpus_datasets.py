@@ -60,13 +60,19 @@ for title, content in {
     "a number of 5000 digits": '{"Name": ' + "1" * 5000 + "}",
     "control characters": '{"Name": "a\x00b"}',
 }.items():
-    _add(
-        f"description {title}", 16, rf"{DESCRIPTION}: not valid JSON", _bytes(DESCRIPTION, content)
-    )
+    remedy = "(correct it there|write the file anew|save it as UTF-8)"
+    words = rf"{DESCRIPTION}: not valid JSON: .*{remedy}"
+    _add(f"description {title}", 16, words, _bytes(DESCRIPTION, content))
 for title, content in {"null": "null", "a number": "3", "a text": '"Name BIDSVersion"'}.items():
-    _add(f"description {title}", 16, f"{DESCRIPTION}: found", _bytes(DESCRIPTION, content))
-_add("description a list", 16, DESCRIPTION, _bytes(DESCRIPTION, '["Name", "BIDSVersion"]'))
-_add("description without version", 16, "BIDSVersion missing", _bytes(DESCRIPTION, '{"Name": "x"}'))
+    words = f"{DESCRIPTION}: found .*, such as"
+    _add(f"description {title}", 16, words, _bytes(DESCRIPTION, content))
+_add("description a list", 16, "found .*, such as", _bytes(DESCRIPTION, '["Name", "BIDSVersion"]'))
+_add(
+    "description without version",
+    16,
+    "BIDSVersion missing; write",
+    _bytes(DESCRIPTION, '{"Name": "x"}'),
+)
 _add("description a folder", 16, f"{DESCRIPTION} is missing", _folder_instead(DESCRIPTION))
 _add("description in a circle", 16, "is missing", _link_instead(DESCRIPTION, DESCRIPTION))
 for title, extra in {
@@ -116,6 +122,7 @@ for title, content in {
     "markup": "participant_id\tage\nsub-01\t<img src=x onerror=alert(1)>\n",
 }.items():
     _add(f"table of {title}", OK, "", _bytes(TABLE, content))
+_add("no table", OK, "", lambda r: (r / TABLE).unlink())
 _add("table a folder", OK, "", _folder_instead(TABLE))
 _add("table in a circle", OK, "", _link_instead(TABLE, TABLE))
 for title, content in {"cut": '{"age":', "a list": "[1]", "Latin-1": b'{"a":"\xfc"}'}.items():
@@ -283,7 +290,7 @@ for title, content in {
     _add(
         f"filter {title}",
         64,
-        r"filter\.json",
+        r"filter\.json: .*(such as|or such|correct it there|write the file anew|save it as UTF-8)",
         _option("--bids-filter-file", "filter.json", content),
     )
 for title, content in {
@@ -327,7 +334,9 @@ for title, content in {
     "digits": "random_seed: " + "9" * 6000,
 }.items():
     expected = 66 if "not there" in title else 64
-    _add(f"settings {title}", expected, "", _option("--config-file", "settings.yaml", content))
+    words = r"line \d+, column \d+: \w+|expected \w+|: no such |letters and digits only"
+    words += r"|is a stage's name; choose another|month must be in 1..12|value has 6000 digits"
+    _add(f"settings {title}", expected, words, _option("--config-file", "settings.yaml", content))
 for title, content in {
     "syntax": "a = ",
     "digits": "random_seed = " + "9" * 6000,
@@ -338,7 +347,7 @@ for title, content in {
     _add(
         f"settings in TOML {title}",
         64,
-        r"settings\.toml",
+        r"settings\.toml: .*save it as UTF-8" if title == "bytes" else r"settings\.toml: .*\w",
         _option("--config-file", "settings.toml", content),
     )
 for title, content in {
@@ -371,7 +380,8 @@ for title, options in {
     "an unknown option": ["--alfa-addend", "1"],
     "a stage with a path": ["--stages", "../alpha"],
 }.items():
-    _add(f"option {title}", 64, "", lambda r, o=options: Options(o))
+    words = r"expected \w+|no (stage|preset|recipe) '|see brainstages --help|digits only|in UTF-8"
+    _add(f"option {title}", 64, words, lambda r, o=options: Options(o))
 _add(
     "option people who are not there",
     18,
