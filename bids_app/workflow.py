@@ -149,7 +149,7 @@ def configure_nipype(config: Config, run_dir: Path) -> None:
     nipype_config.update_config(
         {
             "execution": {
-                "crashdump_dir": str(run_dir),
+                "crashdump_dir": str(run_dir).replace("%", "%%"),  # else read as a reference
                 "crashfile_format": "txt",
                 "create_report": "false",
                 "job_finished_timeout": str(JOB_FINISHED_TIMEOUT),

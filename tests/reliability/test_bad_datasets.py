@@ -19,6 +19,7 @@ RUN_TO_THE_END = [
     "description with DOI a number",
     "description with licence a list",
     "description with name a list",
+    "no table",
     "table of markup",
     "table of columns twice",
     "table of NUL",
@@ -74,6 +75,18 @@ def test_the_other_participants_are_finished(app, own, tmp_path, tally, name):
     for failure in status["failures"]:
         assert failure["participant"] in failure["reason"], failure
     tally("damaged dataset, run to the end", 1)
+
+
+@pytest.mark.parametrize("name", ["two words", "Ü 脳", "it's $(id) `id` \"&;", "-w", "%s {sub}"])
+@pytest.mark.parametrize("runner", ["inprocess", "subprocess"])
+def test_folders_may_have_any_name(app, data, whole, tmp_path, tally, name, runner):
+    raw = Path(shutil.copytree(data, tmp_path / name / "raw"))
+    out = tmp_path / name / "out"
+    options = ("-w", tmp_path / name / "work", "--runner", runner)
+    run = app.run(raw, out, "participant", "group", *options)
+    assert run.code == 0, run.text
+    assert checksums(out) == whole
+    tally("folders with odd names", 1)
 
 
 def test_bad_images_cost_their_participants_alone(app, own, tmp_path, tally):
