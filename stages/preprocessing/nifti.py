@@ -92,7 +92,8 @@ def load_volume(path: Path) -> Volume:
         As for :func:`load_t1w`, except for the intensities.
     """
     if not Path(path).exists():
-        raise FileNotFoundError(f"{path}: no such file")
+        gone = "a link to what is not there; get its content (datalad get)"
+        raise FileNotFoundError(f"{path}: {gone if Path(path).is_symlink() else 'no such file'}")
     try:
         image = nib.Nifti1Image.from_filename(path)
         header, affine = image.header, np.asarray(image.affine, dtype=np.float64)
@@ -110,12 +111,20 @@ def load_volume(path: Path) -> Volume:
             f"{path}: shape {'x'.join(map(str, image.shape))}, expected a 3D volume of at least 8 "
             "voxels along each axis; give one volume per file (fslsplit or nib-conform)"
         )
+    kind = header.get_data_dtype()
+    if kind.kind not in "iuf":
+        raise ValueError(
+            f"{path}: voxels of type {kind}, expected integers or floating point; give the "
+            "magnitude of a complex image, one channel of a colour image"
+        )
     stored = _stored_zooms(path)
     sizes = geometry.zooms(affine)
     if not np.isfinite(affine).all() or min(stored.min(), sizes.min()) <= 0 or _is_flat(affine):
+        axes = " / ".join(" ".join(f"{number:g}" for number in row) for row in affine[:3])
         raise ValueError(
-            f"{path}: voxel sizes {'x'.join(f'{size:g}' for size in stored)} mm, expected positive "
-            "numbers; the header lost its geometry, convert the image from DICOM again"
+            f"{path}: voxel sizes {'x'.join(f'{size:g}' for size in stored)} mm, axes [{axes}], "
+            "expected positive sizes and three directions; the header lost its geometry, convert "
+            "the image from DICOM again"
         )
     _check_forms(path, header, shape, form)
     _check_size(path, header, shape)
@@ -123,9 +132,10 @@ def load_volume(path: Path) -> Volume:
         data = image.get_fdata(dtype=np.float32, caching="unchanged").reshape(shape)
         _check_sum(path)
     except _BROKEN as error:
+        why = " ".join(str(error).split())
         raise ValueError(
             f"{path}: the header announces {'x'.join(map(str, shape))} voxels but they cannot be "
-            f"read ({error}); the file is truncated, copy or convert it again"
+            f"read ({why}); the file is truncated or damaged, copy or convert it again"
         ) from error
     record = geometry.describe(shape, affine, header["sform_code"], header["qform_code"])
     return Volume(data, affine, record)
