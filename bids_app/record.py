@@ -24,7 +24,8 @@ ALIVE, ENDED = "alive", "ended"  # in a run's scratch folder: locked while its p
 class Run:
     """One run: its name, where its log, settings and status go, and a sign that it is alive.
 
-    ``synthetic``: the raw data say of themselves that a program made them up.
+    ``started``: by the clock that nobody sets. ``synthetic``: the raw data say of themselves that a
+    program made them up.
     """
 
     id: str
@@ -39,7 +40,7 @@ def start_run(config: Config) -> Run:
     """Make the folders of a run, start its log and write its settings."""
     name = f"run-{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:6]}"
     run_dir, scratch = config.out_dir / "logs" / name, config.work_dir / name
-    started, synthetic = time.time(), layout.is_synthetic(config.bids_dir)
+    started, synthetic = time.monotonic(), layout.is_synthetic(config.bids_dir)
     _remove_scratch(config.work_dir, ended=config.clean_workdir)
     for folder in (run_dir, scratch):
         try:
@@ -72,7 +73,7 @@ def finish_run(
         "run": this.id,
         "exit_code": int(code),
         "reason": reason,
-        "seconds": round(time.time() - this.started, 1),
+        "seconds": round(time.monotonic() - this.started, 1),
         "levels": list(config.levels),
         "stages": [spec.name for spec in stages],
         "recipe": config.recipe,

@@ -1,6 +1,9 @@
 """Several runs into one folder at once: nothing lost, nothing done twice, nobody waits for ever."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -79,3 +82,33 @@ def test_a_claim_ends_with_its_owner(app, crowd, alone, tmp_path, tally):
     assert waiter.wait().code == 0, waiter.text
     assert checksums(out) == alone
     tally("owner of claimed work killed", 1)
+
+
+def test_eight_tasks_of_a_cluster_array(app, crowd, alone, checkout, tmp_path, tally):
+    """The written scripts, as a scheduler starts them: each task a program in its own session."""
+    out, scripts = tmp_path / "out", tmp_path / "scripts"
+    written = ("hpc", "slurm", crowd, out, "participant", "--stages", "alpha", "--dir", scripts)
+    assert app.run(*written, "-w", tmp_path / "work").code == 0
+    (scripts / "participants.txt").write_text("".join(f"{label}\n" for label in PEOPLE))
+    tasks = [
+        subprocess.Popen(
+            ["bash", scripts / "participant.sbatch"],
+            cwd=checkout,
+            env={
+                **os.environ,
+                "BRAINSTAGES": f"{sys.executable} -m bids_app",
+                "OMP_NUM_THREADS": "1",
+                "SLURM_ARRAY_TASK_ID": str(number),
+                "SLURM_JOB_ID": str(7000 + number),
+            },
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            text=True,
+        )
+        for number in range(1, len(PEOPLE) + 1)
+    ]
+    said = [task.communicate(timeout=300)[1] for task in tasks]
+    assert [task.returncode for task in tasks] == [0] * len(PEOPLE), "\n".join(said)
+    assert checksums(out) == alone, "lost files or rows"
+    tally("8 tasks of a SLURM array at once", len(PEOPLE))

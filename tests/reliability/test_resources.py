@@ -1,5 +1,6 @@
 """What runs out or goes away: the reason is said with its exit code, and the next run goes on."""
 
+import os
 import shutil
 import subprocess
 from contextlib import contextmanager
@@ -235,6 +236,28 @@ def test_the_clock_jumps(app, data, whole, tmp_path, tally, jump):
     command = (data, out, "participant", "group", "-w", tmp_path / "work", *FAST)
     assert app.run(*command, before=before).code == 0
     assert checksums(out) == whole
+    assert 0 <= status_of(out)["seconds"] < 90
     assert app.run(*command, before=before).code == 0
     assert status_of(out)["jobs"]["done"] == 0
     tally("clock jumps", 2)
+
+
+@pytest.mark.parametrize("when", [1, 10**9, 4 * 10**9])
+def test_the_dates_of_files_mean_nothing(app, own, whole, tmp_path, tally, when):
+    """As after a copy, a restored backup, or on a file server whose clock is decades off."""
+    out, image = tmp_path / "out", own / "sub-02/anat/sub-02_T1w.nii.gz"
+    command = (own, out, "participant", "group", "-w", tmp_path / "work", *FAST)
+    assert app.run(*command).code == 0
+    for path in [*own.rglob("*"), *out.rglob("*")]:
+        if path.name != "status.json":  # the newest is looked for below
+            os.utime(path, (when, when))
+    assert app.run(*command).code == 0
+    assert checksums(out) == whole
+    assert status_of(out)["jobs"]["done"] == 0, "done again though nothing but dates changed"
+    other = (own / "sub-03/anat/sub-03_T1w.nii.gz").read_bytes()
+    image.write_bytes(other)
+    os.utime(image, (when, when))
+    assert app.run(*command).code == 0
+    added = "brainstages-alpha/sub-{0}/anat/sub-{0}_desc-added_T1w.nii.gz"
+    assert np.array_equal(*(nib.load(out / added.format(n)).get_fdata() for n in ("02", "03")))
+    tally("dates of files far off", 3)
