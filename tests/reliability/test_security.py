@@ -2,22 +2,29 @@
 
 import ast
 import configparser
+import io
 import os
 import re
 import stat
+import tarfile
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bids_app.launch import Launch
 from bids_app.plan import output_path
+from bids_app.runner_docker import _limits as container_limits
 from specs.entities import ENTITY_ORDER, build_path
-from specs.schema import Output
+from specs.reading import read_yaml
+from specs.schema import Output, parse_spec
+from stages.transfer.natural_images import read_cifar10
 from tests.conftest import REPOSITORY
 from tests.reliability.harness import checksums, status_of
 
 FAST = ("--runner", "inprocess")
+TOY_SPEC = REPOSITORY / "tests" / "toy" / "specs" / "alpha.yaml"
 SOURCES = sorted(
     path
     for folder in ("bids_app", "specs", "stages")
@@ -118,6 +125,56 @@ def test_no_label_leaves_the_dataset(entities, suffix, datatype):
         assert os.path.normpath(path) == path
         assert not path.startswith(("/", ".."))
         assert "\x00" not in path
+
+
+@pytest.mark.parametrize("way", ["path", "table"])
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(parts=st.lists(st.sampled_from(["..", "", ".", "a", "{sub}", "...", "~"]), max_size=5))
+def test_no_pattern_of_a_spec_leaves_the_dataset(way, parts):
+    tree, template = read_yaml(TOY_SPEC), "/".join(parts)
+    spot = {"path": {"path": template}, "table": {"table": {"path": template, "key": "sub"}}}[way]
+    tree["steps"]["add"]["outputs"]["total"] = spot
+    try:
+        output = parse_spec(tree, file=TOY_SPEC).steps["add"].outputs["total"]
+    except ValueError:
+        return
+    place = os.path.normpath(os.path.join("/data", output_path(output, {"sub": "01"})))
+    assert f"{place}/".startswith("/data/"), template
+
+
+def test_members_of_an_archive_are_read_and_never_written(tmp_path):
+    """An archive that would write above its folder or elsewhere, over a link, or as a device."""
+    folder = tmp_path / "deep" / "folder"
+    folder.mkdir(parents=True)
+    archive = folder / "cifar-10-binary.tar.gz"
+    record = bytes([3]) + bytes(3 * 32 * 32)
+    with tarfile.open(archive, "w:gz") as tar:
+        for name in ("../../data_batch_1.bin", f"{tmp_path}/elsewhere/test_batch.bin"):
+            member = tarfile.TarInfo(name)
+            member.size = len(record)
+            tar.addfile(member, io.BytesIO(record))
+        for kind, name in ((tarfile.SYMTYPE, "link.bin"), (tarfile.CHRTYPE, "device.bin")):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "/etc/passwd"
+            tar.addfile(member)
+    read_cifar10(archive)
+    assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == [archive]
+
+
+def test_a_container_sees_no_network_and_may_nothing(tmp_path):
+    """What Docker is asked for; that it obeys is its own affair."""
+    launch = Launch(
+        batch_file=tmp_path / "batch.json", log=tmp_path / "log", folder=tmp_path / "job",
+        cache=tmp_path / "cache", read_only=("/data",), image="x", threads=2, memory_gb=1, gpus=0,
+    )  # fmt: skip
+    limits = container_limits(launch)
+    assert limits["network_mode"] == "none"
+    assert limits["cap_drop"] == ["ALL"]
+    assert limits["security_opt"] == ["no-new-privileges"]
+    assert limits["read_only"] is True
+    writable = [mount["Target"] for mount in limits["mounts"] if not mount["ReadOnly"]]
+    assert writable == [str(tmp_path / "job")]
+    assert limits["mem_limit"] == limits["memswap_limit"] == 2**30
 
 
 @pytest.mark.parametrize(
