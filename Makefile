@@ -19,10 +19,7 @@ export OMP_NUM_THREADS ?= 1
 	touch $@
 
 demo: .venv/ready
-	$(BIN)/python -m bids_app.demo $(DEMO)/bids
-	$(BIN)/brainstages $(DEMO)/bids $(DEMO)/derivatives participant group --preset tiny \
-	    -d landmarks=$(DEMO)/bids/derivatives/truth -d lesions=$(DEMO)/bids/derivatives/truth \
-	    -d fmriprep=$(DEMO)/bids/derivatives/preprocessed -w $(DEMO)/work
+	$(BIN)/brainstages demo $(DEMO)
 	@echo "Open $(DEMO)/derivatives/brainstages.html"
 
 test: .venv/ready

@@ -14,6 +14,7 @@ from types import FrameType
 import specs
 from bids_app import (
     cli,
+    demo_run,
     files,
     jobs,
     layout,
@@ -49,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return write_slurm_scripts(argv[2:])
         if "--bids-exec-spec" in argv:
             return show.print_boutiques()
+        if argv[:1] == ["demo"]:
+            argv = demo_run.make_arguments(argv[1:])
         config = cli.parse(argv)
         log.set_up(config.verbose, debug=config.debug)
         signal.signal(signal.SIGTERM, _interrupt)

@@ -31,6 +31,7 @@ usage: brainstages BIDS_DIR OUT_DIR {{participant,group}} [OPTION ...]
   --help STAGE                    options of one stage:
 {stages}
   --help all                      every option in every accepted spelling
+  demo DIR                        all stages over made-up people, in minutes
   describe [STAGE ...]            what a stage reads, writes and can be told
   export, hpc slurm               files for other launchers, for sbatch
 """

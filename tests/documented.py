@@ -27,6 +27,7 @@ def place(text: str, root: Path) -> str:
     """Put the paths of the documentation below a folder."""
     text = re.sub(r"(?<![\w/])/(data|models|shared)/", rf"{root}/\1/", text)
     text = re.sub(r"(?<![\w/])demo/(bids|derivatives)", rf"{root}/demo/\1", text)
+    text = re.sub(r"(?<=brainstages demo )demo\b", f"{root}/demo", text)
     return re.sub(r"\b(DATA|OUT|WORK)\b", lambda word: f"{root}/data/{NAMES[word[0]]}", text)
 
 
@@ -56,6 +57,7 @@ def write_all(root: Path) -> None:
     for name in ("fmriprep", "truth", "landmarks", "preprocessed", "lesions"):
         (root / "data" / name).mkdir(exist_ok=True)
         (root / "demo" / "bids" / "derivatives" / name).mkdir(parents=True, exist_ok=True)
+    shutil.copytree(root / "demo", root / "data" / "demo")
     for name in ("resnet50-0676ba61.pth", "vgg16-397923af.pth", "resnet50.pth", "vgg16.pth"):
         _touch(root / "models" / name)
     _touch(root / "data" / "cifar-10-binary.tar.gz")

@@ -1,12 +1,13 @@
 """The command line: spellings, layers, refusals; each option arrives where it is used."""
 
 import json
+import sys
 import tomllib
 
 import pytest
 
 import specs
-from bids_app import cli
+from bids_app import cli, demo_run
 from bids_app.app import main
 from bids_app.config import read_config_file
 from bids_app.errors import AppError, Exit
@@ -312,3 +313,35 @@ def test_a_wrong_option_is_told_with_the_right_one_and_where_help_is(arguments, 
     said = refuse(*arguments)
     assert message in said
     assert "\n" not in said
+
+
+def test_demo_draws_its_dataset_once_and_hands_the_options_on(tmp_path, monkeypatch):
+    drawn = []
+
+    def draw(folder):
+        drawn.append(folder)
+        for name in ("truth", "preprocessed"):
+            (folder / "derivatives" / name).mkdir(parents=True)
+
+    monkeypatch.setattr("bids_app.demo.dataset.write_dataset", draw)
+    (tmp_path / "bids.part").mkdir()  # of a demo that was cut off
+    for _ in range(2):
+        words = demo_run.make_arguments([str(tmp_path), "--preset", "demo", "--nprocs", "3"])
+    assert drawn == [tmp_path / "bids.part"]
+    config = cli.parse(words, {})
+    assert (config.bids_dir, config.out_dir) == (tmp_path / "bids", tmp_path / "derivatives")
+    assert (config.preset, config.nprocs, config.levels) == ("demo", 3, ("participant", "group"))
+    assert set(config.derivatives) == {"landmarks", "lesions", "fmriprep"}
+    assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("words", [["demo"], ["demo", "--nprocs", "2"]])
+def test_demo_wants_a_folder(words, capsys):
+    assert main(words) == Exit.USAGE
+    assert "usage: brainstages demo DIR" in capsys.readouterr().err
+
+
+def test_demo_names_the_extra_that_is_missing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "bids_app.demo.dataset", None)
+    assert main(["demo", str(tmp_path)]) == Exit.MISSING_FILE
+    assert "pip install 'brainstages[demo]'" in capsys.readouterr().err
