@@ -6,7 +6,10 @@ from monai.networks.nets import PatchDiscriminator as MonaiDiscriminator
 
 from stages.translation.networks import (
     Generator,
+    InstanceNorm,
     PatchDiscriminator,
+    RowwiseConv2d,
+    RowwiseConv3d,
     choose_blocks,
     choose_strides,
     initialise,
@@ -43,12 +46,32 @@ def test_discriminator_agrees_with_monai():
     torch.testing.assert_close(ours(image), theirs.eval()(image)[-1])
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_normalisation_is_torchs(layout):
+    image = torch.randn(2, 5, 9, 7).contiguous(memory_format=layout)
+    torch.testing.assert_close(InstanceNorm()(image), torch.nn.InstanceNorm2d(5)(image))
+
+
+@pytest.mark.parametrize(
+    ("ours", "plain", "shape"),
+    [
+        (RowwiseConv2d, torch.nn.Conv2d, (9, 8)),
+        (RowwiseConv3d, torch.nn.Conv3d, (9, 8, 7)),
+    ],
+)
+def test_convolution_by_rows_is_torchs(ours, plain, shape):
+    image = torch.randn(2, 4, *shape)
+    mine, theirs = ours(4, 1, 5), plain(4, 1, 5)
+    theirs.load_state_dict(mine.state_dict())
+    torch.testing.assert_close(mine(image), theirs(image))
+
+
 @pytest.mark.parametrize(("strides", "field"), [(3, 70), (2, 34)])
 def test_a_score_sees_a_patch_of_the_published_size(strides, field):
     # Without normalisation, which sees the whole image.
     network = PatchDiscriminator(features=4, strides=strides)
     for i, layer in enumerate(network.layers):
-        if isinstance(layer, torch.nn.InstanceNorm2d):
+        if isinstance(layer, InstanceNorm):
             network.layers[i] = torch.nn.Identity()
     image = torch.randn(1, 1, 160, 160, requires_grad=True)
     scores = network(image)

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from stages.translation import checkpoint, training
+from stages.translation.cyclegan import Pool
 from stages.translation.training import Samples, Settings, train
+from tests.stages.translation import straightforward
 from tests.stages.translation.test_cyclegan import small_networks
 
 SETTINGS = Settings(
@@ -110,6 +112,27 @@ def test_partners_show_the_same_slice():
     rows_y = np.concatenate([b[1] for b in batches])
     assert len(rows_x) == 9 and set(rows_x) == set(range(6))
     assert (x.places[rows_x] == y.places[rows_y]).all()
+
+
+def test_a_step_has_the_gradients_of_separate_passes_through_plain_layers():
+    x, y = (torch.from_numpy(draw(3, seed).images).double() for seed in (1, 2))
+    gradients = []
+    for step in (training._step, straightforward.step):
+        nets = small_networks()
+        for network in nets.named().values():
+            network.double()
+            if step is straightforward.step:
+                straightforward.make_plain(network)
+        optimisers = [
+            torch.optim.SGD([p for network in group for p in network.parameters()], 1e-3)
+            for group in (nets.generators, nets.discriminators)
+        ]
+        pools, rng = [Pool(2), Pool(2)], np.random.default_rng(0)
+        for _ in range(3):  # pools are full from the second on
+            step(nets, optimisers, pools, x, y, SETTINGS, rng)
+        gradients.append([p.grad for n in nets.named().values() for p in n.parameters()])
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_losses_fall(tmp_path):
