@@ -1,11 +1,12 @@
-"""Run benchmarks by name and make docs/benchmarks.md from what they wrote.
+"""Run benchmarks by name and make docs/benchmarks.md from what they, and people, wrote.
 
     python -m tests.benchmarks --list
     python -m tests.benchmarks [NAME ...]      # without a name: all
     python -m tests.benchmarks --page          # make the page from what was measured before
 
 Each runs in a process of its own, one after the other; nothing else should run on the machine
-meanwhile. Rows, versions and hardware go to docs/benchmarks/<name>.json.
+meanwhile. Rows, versions and hardware go to docs/benchmarks/<name>.json; what was tried, and what
+it gave, is written by hand beside it, in <name>.md.
 """
 
 import argparse
@@ -94,7 +95,7 @@ def claim_of(script: str) -> str:
 
 
 def make_page(folder: Path) -> str:
-    """Write what was measured as Markdown, a table per file."""
+    """Write what was measured as Markdown: a table per file, then what was tried."""
     parts = [
         "# Benchmarks",
         "Made by `python -m tests.benchmarks` from the files in `docs/benchmarks/`; do not edit."
@@ -103,6 +104,8 @@ def make_page(folder: Path) -> str:
     for path in sorted(folder.glob("*.json")):
         record = json.loads(path.read_text())
         parts += [f"## {record['benchmark'].replace('_', ' ')}", *_tell(record)]
+        tried = path.with_suffix(".md")
+        parts += [tried.read_text().strip()] if tried.exists() else []
     return "\n\n".join(parts) + "\n"
 
 
