@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import specs
 from bids_app import __version__
 from bids_app.launch import KERNELS
 from bids_app.validation import validate_outputs
@@ -131,6 +132,25 @@ def test_a_real_head_gives_the_same_bytes(app_image, open_folder):
     shutil.copytree(source / participant, raw / participant)
     run_in_docker(app_image, raw, open_folder / "ixi-docker", ARGUMENTS)
     compare(open_folder / "ixi-docker", run_here(raw, open_folder / "ixi-plain", ARGUMENTS))
+
+
+@needs_root
+@pytest.mark.parametrize("options", [["--dry-run"], pytest.param([], marks=pytest.mark.slow)])
+def test_one_docker_run_takes_the_demo_through_all_stages(app_image, open_folder, options):
+    folder = open_folder / f"own-demo{len(options)}"
+    folder.mkdir()
+    os.chown(folder, STRANGER, STRANGER)
+    who = ["--rm", "--network", "none", "--user", f"{STRANGER}:{STRANGER}"]
+    command = [DOCKER, "run", *who, "-v", f"{folder}:{folder}", app_image, "demo", str(folder)]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    if options:
+        assert all(f"{name}." in done.stdout for name in specs.names())
+        assert not (folder / "derivatives").exists()
+    else:
+        made = {path.name.partition("-")[2] for path in folder.glob("derivatives/brainstages-*")}
+        assert made == set(specs.names())
+        assert (folder / "derivatives" / "brainstages.html").stat().st_uid == STRANGER
 
 
 def run_in_apptainer(sif: Path, raw: Path, out: Path, arguments: Sequence[str], user: str) -> None:
