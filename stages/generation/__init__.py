@@ -10,9 +10,10 @@ Two kinds of model: Stable Diffusion from a checkpoint folder, fine-tuned by Dre
 (``sampling``).
 
 Modules: ``cohort``, ``slices`` and ``prompts`` prepare; ``generator`` says what a model is,
-``scratch`` and ``checkpoint`` make one, ``adapters`` chooses what is trained, ``train`` trains,
-``state`` saves; ``likelihood``, ``judge``, ``verdicts``, ``similarity``, ``memorisation`` and
-``anatomy`` audit. Steps: ``prepare``, ``finetune``, ``sample``, ``evaluate``, ``export``.
+``scratch`` and ``checkpoint`` (its files: ``layout``) make one, ``adapters`` chooses what is
+trained, ``train`` trains, ``state`` saves, ``provenance`` tells what is real; ``likelihood``,
+``judge``, ``verdicts``, ``similarity``, ``memorisation`` and ``anatomy`` audit. Steps: ``prepare``,
+``finetune``, ``sample``, ``evaluate``, ``export``.
 
 Assumptions: slices are aligned with one another; a participant is in one group and one part of the
 split, with all images. Every number on synthetic slices stands beside the same number on held-out

@@ -1,9 +1,8 @@
-"""A Stable Diffusion checkpoint as diffusers saves it, checked file by file before it is loaded.
+"""A Stable Diffusion checkpoint, loaded from its folder.
 
 Nothing is downloaded and no pickle is opened: weights must be safetensors.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,28 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from stages.generation.generator import STABLE_DIFFUSION, Generator
-
-WEIGHTS = {
-    "text_encoder": "model",
-    "unet": "diffusion_pytorch_model",
-    "vae": "diffusion_pytorch_model",
-}
-FILES = (
-    "model_index.json",
-    "scheduler/scheduler_config.json",
-    "tokenizer/tokenizer_config.json",
-    *(f"{part}/config.json" for part in WEIGHTS),
-)
-#: A tokenizer comes as either of these.
-TOKENIZERS = (("tokenizer/vocab.json", "tokenizer/merges.txt"), ("tokenizer/tokenizer.json",))
-PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
-LAYOUT = (
-    "model_index.json, scheduler/scheduler_config.json, tokenizer/{tokenizer_config.json,"
-    " vocab.json, merges.txt}, and config.json with *.safetensors in text_encoder/, unet/ and vae/"
-)
+from stages.generation.layout import COPY, LAYOUT, check_folder, find_weights, read_json
 
 
 class Denoiser(nn.Module):
@@ -59,42 +41,6 @@ class TextEncoder(nn.Module):
         return self.clip(tokens)[0]
 
 
-def check_folder(folder: Path) -> None:
-    """Refuse a folder that is not a whole Stable Diffusion 1.x or 2.x checkpoint.
-
-    Raises
-    ------
-    FileNotFoundError
-        A file is missing: names it and the layout expected.
-    ValueError
-        Weights are there as pickles alone, or it is a checkpoint of another kind.
-    """
-    if folder.is_file():
-        word = "a pickle can run programs" if folder.suffix in PICKLES else "one file is not enough"
-        raise ValueError(
-            f"{folder}: found a file, expected a folder ({word}); convert it with diffusers'"
-            " convert_original_stable_diffusion_to_diffusers.py --to_safetensors"
-        )
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder; expected one with {LAYOUT}")
-    missing = [name for name in FILES if not (folder / name).is_file()]
-    if not any(all((folder / name).is_file() for name in names) for names in TOKENIZERS):
-        missing.append(next(n for n in TOKENIZERS[0] if not (folder / n).is_file()))
-    if missing:
-        raise FileNotFoundError(
-            f"{folder}: {' and '.join(missing)} missing; expected a folder with {LAYOUT}"
-        )
-    for part in WEIGHTS:
-        _find_weights(folder, part)
-    kind = _read(folder / "model_index.json").get("_class_name", "")
-    if kind != "StableDiffusionPipeline":
-        raise ValueError(
-            f"{folder}: model_index.json names {kind or 'no pipeline'}, expected"
-            " StableDiffusionPipeline (Stable Diffusion 1.x or 2.x; SDXL and SD 3 are other models)"
-        )
-    _check_agreement(folder)
-
-
 def load_tokenizer(folder: Path) -> Any:
     """Load the tokenizer of a checkpoint.
 
@@ -105,9 +51,12 @@ def load_tokenizer(folder: Path) -> Any:
     """
     from transformers import CLIPTokenizer
 
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    config = _read(folder / "text_encoder/config.json")
-    known, expected = len(tokenizer), config["vocab_size"]
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    except Exception as error:  # the tokenizers library knows no narrower kind
+        raise ValueError(f"{folder / 'tokenizer'}: {error}; {COPY}") from error
+    config = read_json(folder / "text_encoder/config.json")
+    known, expected = len(tokenizer), config.get("vocab_size")
     if known != expected:
         raise ValueError(
             f"{folder / 'tokenizer'}: wrong tokenizer: it has {known} tokens, the text encoder"
@@ -130,18 +79,9 @@ def load_checkpoint(folder: Path, *, size: int, gradient_checkpointing: bool = F
     check_folder(folder)
     tokenizer = load_tokenizer(folder)
 
-    def load(kind: Any, part: str) -> Any:
-        variant = "fp16" if ".fp16." in _find_weights(folder, part).name else None
-        return kind.from_pretrained(
-            folder / part,
-            local_files_only=True,
-            use_safetensors=True,
-            variant=variant,
-            torch_dtype=torch.float32,
-        ).eval()
-
-    vae, unet = load(AutoencoderKL, "vae"), load(UNet2DConditionModel, "unet")
-    clip = load(CLIPTextModel, "text_encoder")
+    vae = _load_part(AutoencoderKL, folder, "vae")
+    unet = _load_part(UNet2DConditionModel, folder, "unet")
+    clip = _load_part(CLIPTextModel, folder, "text_encoder")
     for module in (vae, unet, clip):
         module.requires_grad_(False)
     if gradient_checkpointing:
@@ -186,9 +126,7 @@ def load_text(
 
     check_folder(folder)
     tokenizer = load_tokenizer(folder)
-    clip = CLIPTextModel.from_pretrained(
-        folder / "text_encoder", local_files_only=True, use_safetensors=True
-    ).eval()
+    clip = _load_part(CLIPTextModel, folder, "text_encoder")
     read = _tokenize(tokenizer)
 
     def embed(prompt: str) -> NDArray[np.float64]:
@@ -196,6 +134,25 @@ def load_text(
             return clip(read([prompt])).pooler_output[0].double().numpy()
 
     return lambda prompt: list(tokenizer.tokenize(prompt)), embed
+
+
+def _load_part(kind: Any, folder: Path, part: str) -> Any:
+    """Load a part in float32, whole: libraries fill what a file lacks with random weights."""
+    path = find_weights(folder, part)
+    try:
+        module, found = kind.from_pretrained(
+            folder / part,
+            local_files_only=True,
+            use_safetensors=True,
+            variant="fp16" if ".fp16." in path.name else None,
+            torch_dtype=torch.float32,
+            output_loading_info=True,
+        )
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise ValueError(f"{path}: cannot be read ({error}); {COPY}") from error
+    if missing := sorted(found["missing_keys"]):
+        raise ValueError(f"{path}: {len(missing)} weights missing, such as {missing[0]}; {COPY}")
+    return module.eval()
 
 
 def _tokenize(tokenizer: Any) -> Callable[[Sequence[str]], Tensor]:
@@ -235,41 +192,3 @@ def _decode(vae: Any) -> Callable[[Tensor], Tensor]:
         return images.clamp(-1, 1).mean(1, keepdim=True)
 
     return decode
-
-
-def _check_agreement(folder: Path) -> None:
-    """Refuse parts that do not fit one another."""
-    text, unet, vae = (_read(folder / part / "config.json") for part in WEIGHTS)
-    if unet.get("cross_attention_dim") != text.get("hidden_size"):
-        raise ValueError(
-            f"{folder}: unet/ reads texts of {unet.get('cross_attention_dim')} numbers,"
-            f" text_encoder/ gives {text.get('hidden_size')}; take both from one checkpoint"
-        )
-    if unet.get("in_channels") != vae.get("latent_channels"):
-        raise ValueError(
-            f"{folder}: unet/ takes {unet.get('in_channels')} channels, vae/ gives"
-            f" {vae.get('latent_channels')}; checkpoints for inpainting or scaling do not serve"
-        )
-
-
-def _find_weights(folder: Path, part: str) -> Path:
-    stem = WEIGHTS[part]
-    names = (f"{stem}.safetensors", f"{stem}.fp16.safetensors", f"{stem}.safetensors.index.json")
-    for name in names:
-        if (folder / part / name).is_file():
-            return folder / part / name
-    pickles = sorted(p.name for p in (folder / part).glob("*") if p.suffix in PICKLES)
-    if pickles:
-        raise ValueError(
-            f"{folder / part}: found only {', '.join(pickles)}; a pickle can run programs, so"
-            f" only {names[0]} is read; load it where you trust it and save it with"
-            " safe_serialization=True"
-        )
-    raise FileNotFoundError(f"{folder}: {part}/{names[0]} missing; expected {LAYOUT}")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not valid JSON ({error}); copy the checkpoint again") from error

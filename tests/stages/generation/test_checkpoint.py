@@ -6,9 +6,11 @@ import shutil
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
 
 from stages.__main__ import exit_code_of
-from stages.generation.checkpoint import check_folder, load_checkpoint, load_text, require_base
+from stages.generation.checkpoint import load_checkpoint, load_text, require_base
+from stages.generation.layout import check_folder
 from stages.generation.sampling import sample
 from tests.stages.generation.tiny_checkpoint import write_checkpoint, write_tokenizer
 
@@ -87,12 +89,25 @@ def test_a_single_ckpt_file_is_refused(tmp_path):
         check_folder(path)
 
 
-def test_another_pipeline_is_refused(broken):
-    index = json.loads((broken / "model_index.json").read_text())
-    index["_class_name"] = "StableDiffusionXLPipeline"
-    (broken / "model_index.json").write_text(json.dumps(index))
-    with pytest.raises(ValueError, match="names StableDiffusionXLPipeline, expected"):
-        check_folder(broken)
+@pytest.mark.parametrize(
+    ("kind", "folders"),
+    [
+        (
+            "StableDiffusionXLPipeline",
+            ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet"),
+        ),
+        ("StableDiffusion3Pipeline", ("scheduler", "text_encoder", "tokenizer", "transformer")),
+        ("StableDiffusionInpaintPipeline", ("scheduler", "text_encoder", "tokenizer", "unet")),
+    ],
+)
+def test_other_pipelines_are_refused_whatever_files_they_have(tmp_path, kind, folders):
+    for name in folders:
+        (tmp_path / name).mkdir()
+    index = {"_class_name": kind, "_diffusers_version": "0.42.1"}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    said = f"names {kind}, expected StableDiffusionPipeline: Stable Diffusion 1.x and 2.x are"
+    with pytest.raises(ValueError, match=said):
+        check_folder(tmp_path)
 
 
 def test_damaged_json_is_named(broken):
@@ -107,6 +122,30 @@ def test_a_wrong_tokenizer_is_told(broken, tmp_path):
     for name in ("vocab.json", "merges.txt"):
         shutil.copy(other / name, broken / "tokenizer" / name)
     with pytest.raises(ValueError, match=r"wrong tokenizer: it has \d+ tokens, the text encoder"):
+        load_checkpoint(broken, size=32)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_damaged_weights_are_named(broken, part):
+    (weights,) = (broken / part).glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=rf"{part}/{weights.name}: cannot be read .*copy the"):
+        load_checkpoint(broken, size=32)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_weights_that_are_not_there_are_not_made_up(broken, part):
+    (path,) = (broken / part).glob("*.safetensors")
+    tensors = load_file(path)
+    tensors.pop(min(tensors))
+    save_file(tensors, path)
+    with pytest.raises(ValueError, match=rf"{part}/{path.name}: 1 weights missing, such as"):
+        load_checkpoint(broken, size=32)
+
+
+def test_a_damaged_tokenizer_is_named(broken):
+    (broken / "tokenizer/vocab.json").write_text("{")
+    with pytest.raises(ValueError, match=r"tokenizer: .*copy the checkpoint again"):
         load_checkpoint(broken, size=32)
 
 
