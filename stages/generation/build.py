@@ -13,6 +13,8 @@ from stages.generation.generator import STABLE_DIFFUSION, Generator
 from stages.generation.scratch import build_scratch
 
 JOINT, SEPARATE = "joint", "separate"
+#: What torch calls processors' instructions for products of bfloat16.
+NATIVE_BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")
 
 
 def build_generator(
@@ -77,3 +79,14 @@ def read_card(path: str) -> dict[str, Any]:
 def choose_device() -> torch.device:
     """Take the GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def choose_precision(wanted: str, device: torch.device) -> str:
+    """Settle what ``auto`` is: bfloat16 where it is native, since it is slow where it is not."""
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        is_native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        is_native = any(torch.cpu.get_capabilities().get(name) for name in NATIVE_BFLOAT16)
+    return "bfloat16" if is_native else "float32"

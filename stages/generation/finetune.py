@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stages.generation import figures
 from stages.generation.adapters import choose_weights, public_name, save_weights
-from stages.generation.build import JOINT, build_generator, choose_device
+from stages.generation.build import JOINT, build_generator, choose_device, choose_precision
 from stages.generation.generator import STABLE_DIFFUSION, Generator
 from stages.generation.provenance import describe_training
 from stages.generation.sampling import sample
@@ -74,6 +74,7 @@ def run(
     ValueError
         Prior preservation without a checkpoint, or what the model or checkpoint cannot do.
     """
+    device = choose_device()
     settings = Settings(
         steps=steps,
         batch_size=batch_size,
@@ -84,7 +85,7 @@ def run(
         ema_decay=ema_decay,
         prior_weight=prior_weight,
         balance=balance,
-        precision=precision,
+        precision=choose_precision(precision, device),
     )
     if prior_weight and generator != STABLE_DIFFUSION:
         raise ValueError(
@@ -93,7 +94,6 @@ def run(
     texts = {r["group"]: r["prompt"] for r in read_rows(prompts) if r["condition"] == condition}
     slices, labels, people, origin = _training_slices(cohort, stack, list(texts))
     provenance = describe_training(generator, origin=origin, steps=steps, base=base)
-    device = choose_device()
     parts = [list(texts)] if models == JOINT else [[group] for group in texts]
     kept: dict[str, torch.Tensor] = {}
     history: dict[str, NDArray[np.float64]] = {}

@@ -66,7 +66,6 @@ def build_scratch(*, size: int, width: int, seed: int) -> Generator:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         denoiser: Any = Denoiser(size=size, width=width)
-    denoiser = denoiser.to(memory_format=torch.channels_last)  # a fifth faster on CPUs
     return Generator(
         kind=SCRATCH,
         denoiser=denoiser,

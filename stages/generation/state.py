@@ -72,10 +72,7 @@ def load_state(
                 for key in ("step", "exp_avg", "exp_avg_sq")
                 if f"{key}/{name}" in names
             }
-            optimiser.state[parameter] = {
-                key: value if key == "step" else value.to(parameter.device)
-                for key, value in found.items()
-            }
+            optimiser.state[parameter] = {k: v.to(parameter.device) for k, v in found.items()}
         for name, average in averages.items():
             average.copy_(stream.get_tensor(f"average/{name}"))
         return int(stream.metadata()["step"]), stream.get_tensor("losses").tolist()

@@ -118,7 +118,10 @@ def train(
     """
     device = generator.device
     optimiser = torch.optim.AdamW(
-        list(weights.values()), lr=settings.learning_rate, weight_decay=WEIGHT_DECAY
+        list(weights.values()),
+        lr=settings.learning_rate,
+        weight_decay=WEIGHT_DECAY,
+        fused=True,
     )
     averages = {name: p.detach().clone() for name, p in weights.items() if settings.ema_decay}
     start = 0

@@ -6,6 +6,7 @@ import torch
 from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
 
+from stages.generation.build import choose_precision
 from stages.generation.generator import add_noise, aim, min_snr_weights
 from stages.generation.sampling import sample
 from stages.generation.scratch import build_scratch
@@ -66,6 +67,30 @@ def test_going_on_gives_the_same_bits_as_not_stopping(tmp_path, ema):
     assert all(torch.equal(whole[name], again[name]) for name in whole)
     with pytest.raises(ValueError, match="holds 4 steps, more than the 3 asked for; remove it"):
         run(3, tmp_path / "state.safetensors")
+
+
+def test_bfloat16_is_chosen_where_it_is_native(monkeypatch):
+    cpu = torch.device("cpu")
+    for found, expected in (({"avx512_bf16": True}, "bfloat16"), ({"avx2": True}, "float32")):
+        monkeypatch.setattr("torch.cpu.get_capabilities", lambda found=found: found)
+        assert choose_precision("auto", cpu) == expected
+        assert choose_precision("float32", cpu) == "float32"
+        assert choose_precision("bfloat16", cpu) == "bfloat16"
+
+
+def test_bfloat16_rounds_the_network_and_keeps_weights_whole():
+    def run(precision):
+        generator = build_scratch(size=16, width=8, seed=0)
+        weights = generator.named_parameters()
+        small = encode_material(generator, torch.zeros(8, 1, 16, 16), torch.tensor([0, 1] * 4))
+        chosen = settings(steps=3, precision=precision)
+        return train(generator, weights, small, WORDS, chosen, seed=1)
+
+    (whole, plain), (rounded, close) = run("float32"), run("bfloat16")
+    assert close != plain
+    assert np.array(close) == pytest.approx(np.array(plain), rel=0.02)
+    assert all(value.dtype == torch.float32 for value in rounded.values())
+    assert any(not torch.equal(whole[name], rounded[name]) for name in whole)
 
 
 def test_a_state_is_whole_or_absent(tmp_path, monkeypatch):
