@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy import ndimage
-from scipy.stats import rankdata
+from sklearn.metrics import roc_auc_score
 
 from stages.translation.cyclegan import Networks
 from stages.translation.evaluation import apply
@@ -24,6 +24,7 @@ TISSUE = {"gm": 0.55, "wm": 0.9, "csf": 0.15}
 GM_LOSS = 0.35
 VENTRICLE_PX = 1
 NOISE = 0.03
+LEAST_CHANGE = 0.05  # of 0 … 1, without noise: what counts as changed by age
 MARGIN = 3
 
 
@@ -44,7 +45,7 @@ class Twins:
 
     young: np.ndarray
     old: np.ndarray
-    changed: np.ndarray  # (n, a, b), bool: where age acts
+    changed: np.ndarray  # (n, a, b), bool: where age changes the image
     brain: np.ndarray  # (n, a, b), bool
 
 
@@ -98,21 +99,24 @@ def make_twins(n: int, *, seed: int) -> Twins:
             "wm": np.where(wide, 0, t.wm),
             "csf": np.where(wide, 1, t.csf),
         }
-        for person, listed in ((now, young), (later, old)):
-            image = sum(TISSUE[name] * _warp(fraction, shift) for name, fraction in person.items())
-            image = image * gain + rng.normal(0, NOISE, t.gm.shape)
-            listed.append(np.clip(image, 0, 1)[None] * 2 - 1)
-        acts = t.ageing | (wide & ~t.ventricles)
-        changed.append(_warp(acts.astype(float), shift) > 0.5)
+        pure = [
+            gain * sum(TISSUE[name] * _warp(fraction, shift) for name, fraction in person.items())
+            for person in (now, later)
+        ]
+        for image, listed in zip(pure, (young, old), strict=True):
+            noisy = image + rng.normal(0, NOISE, t.gm.shape)
+            listed.append(np.clip(noisy, 0, 1)[None] * 2 - 1)
+        changed.append(np.abs(pure[1] - pure[0]) > LEAST_CHANGE)
         brains.append(_warp(t.gm + t.wm + t.csf, shift) > 0.5)
     stack = [np.stack(a).astype(np.float32) for a in (young, old)]
     return Twins(*stack, np.stack(changed), np.stack(brains))
 
 
 def ncc(a: np.ndarray, b: np.ndarray) -> float:
-    """Correlate two maps over all their pixels."""
+    """Correlate two maps over all their pixels; NaN if one is constant."""
     a, b = a.ravel() - a.mean(), b.ravel() - b.mean()
-    return float(a @ b / np.sqrt((a @ a) * (b @ b)))
+    size = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / size) if size else np.nan
 
 
 def _draw_warp(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
@@ -141,17 +145,29 @@ def _cut(image: np.ndarray, box: tuple[tuple[int, int], ...]) -> np.ndarray:
     return padded[a + 40 : a + 40 + n, b + 40 : b + 40 + m]
 
 
-def train_pair(x, y, folder: Path, *, epochs: int, decay: int, **changes) -> Networks:
+def pick_pair(people: Twins, pair: str) -> tuple[np.ndarray, np.ndarray]:
+    """Choose whom networks learn from: young and other people old, or two halves of the young.
+
+    ``reversed`` calls the old young and the young old.
+    """
+    half = len(people.young) // 2
+    young, old = people.young[:half], people.old[half:]
+    if pair == "null":
+        return young, people.young[half:]
+    return (old, young) if pair == "reversed" else (young, old)
+
+
+def train_pair(x, y, folder: Path, *, epochs: int, decay: int, seed: int, **changes) -> Networks:
     """Train small networks from x to y; ``changes`` are of the settings."""
     is_residual = changes.pop("is_residual", True)
-    options = {"features": 16, "blocks": 2, "is_residual": is_residual}
+    options = {"features": 16, "blocks": 3, "is_residual": is_residual}
     nets = Networks(
         G=Generator(**options),
         F=Generator(**options),
         D_X=PatchDiscriminator(features=16, strides=2),
         D_Y=PatchDiscriminator(features=16, strides=2),
     )
-    draws = torch.Generator().manual_seed(0)
+    draws = torch.Generator().manual_seed(seed)
     for network in nets.named().values():
         initialise(network, draws)
     settings = Settings(
@@ -164,7 +180,7 @@ def train_pair(x, y, folder: Path, *, epochs: int, decay: int, **changes) -> Net
         pool_size=50,
         augment=False,
         precision="float32",
-        seed=0,
+        seed=seed,
     )
     settings = replace(settings, **changes)
     samples = [Samples(np.ascontiguousarray(a), np.zeros(len(a), np.int64)) for a in (x, y)]
@@ -172,45 +188,46 @@ def train_pair(x, y, folder: Path, *, epochs: int, decay: int, **changes) -> Net
     return nets
 
 
-def translate(nets: Networks, test: Twins, *, swapped: bool = False) -> dict[str, np.ndarray]:
+def translate(nets: Networks, test: Twins) -> dict[str, np.ndarray]:
     """Translate the young to old and the old to young."""
-    to_old, to_young = (nets.F, nets.G) if swapped else (nets.G, nets.F)
-    return {"toOld": apply(to_old, test.young), "toYoung": apply(to_young, test.old)}
+    return {"toOld": apply(nets.G, test.young), "toYoung": apply(nets.F, test.old)}
 
 
-def measure(nets: Networks, test: Twins, *, origin: str = "") -> dict[str, dict[str, float]]:
+def pick_test(test: Twins, pair: str) -> Twins:
+    """Choose who is translated by networks of a pair; of two halves of the young, the young."""
+    if pair == "null":
+        return replace(test, old=test.young)
+    return replace(test, young=test.old, old=test.young) if pair == "reversed" else test
+
+
+def measure(nets: Networks, test: Twins) -> dict[str, dict[str, float]]:
     """Compare translations of unseen people with their twins, both ways.
 
-    ``origin`` young lets both networks start from the young, as for a pair of two young halves.
-    Pixels are outside if age acts there in hardly anybody and the twins are alike on average.
+    ``inside`` is where age changes most of them, ``outside`` where it changes at most a tenth.
+    ``auc`` ranks all of the brain's pixels by how much they are changed on average; ``truth_auc``
+    does so with the twins' own difference.
     """
-    region, spread = test.changed.mean(0) > 0.5, test.changed.mean(0) > 0.1
+    share = test.changed.mean(0)
     brain = test.brain.mean(0) > 0.5
+    region, outside = brain & (share > 0.5), brain & (share <= 0.1)
+    made = translate(nets, test)
     found = {}
-    for direction, network, start, end in (
-        ("toOld", nets.G, test.young, test.old),
-        ("toYoung", nets.F, test.young if origin else test.old, test.young),
+    for direction, start, end in (
+        ("toOld", test.young, test.old),
+        ("toYoung", test.old, test.young),
     ):
-        change, truth = (apply(network, start) - start)[:, 0], (end - start)[:, 0]
+        change, truth = (made[direction] - start)[:, 0], (end - start)[:, 0]
         mean, true_mean = change.mean(0), truth.mean(0)
-        outside = brain & ~spread & (np.abs(true_mean) < 0.1)
-        inside = float(mean[region].mean())
-        scored = brain & (region | ~spread)  # without the rim where age acts in some
-        ranks = rankdata(np.abs(mean[scored]))
-        n, total = int(region[scored].sum()), int(scored.sum())
-        auc = (ranks[region[scored]].sum() - n * (n + 1) / 2) / (n * (total - n))
+        size = np.abs(mean)
         found[direction] = {
-            "ncc_group": ncc(mean, true_mean) if true_mean.any() else np.nan,
-            "ncc_person": float(np.mean([ncc(a, b) for a, b in zip(change, truth, strict=True)]))
-            if truth.any()
-            else np.nan,
-            "auc": float(auc),
-            "inside": inside,
+            "ncc_group": ncc(mean, true_mean),
+            "ncc_person": float(np.mean([ncc(a, b) for a, b in zip(change, truth, strict=True)])),
+            "auc": roc_auc_score(region[brain], size[brain]),
+            "truth_auc": roc_auc_score(region[brain], np.abs(true_mean)[brain]),
+            "inside": float(mean[region].mean()),
             "truth_inside": float(true_mean[region].mean()),
             "outside": float(mean[outside].mean()),
-            "outside_over_inside": float(
-                np.abs(mean[outside]).mean() / np.abs(mean[region]).mean()
-            ),
+            "outside_over_inside": float(size[outside].mean() / size[region].mean()),
         }
     return found
 
