@@ -137,9 +137,10 @@ def test_killed_again_and_again_gives_the_same_bytes(demo, tmp_path, tally):
             while killed.total() < wanted and not run.has_ended():
                 moment = time.monotonic() + patience * draw.expovariate(1 / pause_s)
                 largest = max(largest, weigh_until(run, work, moment))
-                role = draw.choice(ROLES)
-                members = run.members(role)
-                killed[role] += bool(members) and kill(draw.choice(members))
+                members = {role: found for role in ROLES if (found := run.members(role))}
+                if members:
+                    role = draw.choice([*members])
+                    killed[role] += kill(draw.choice(members[role]))
             run.wait(WAIT_S)
             assert not run.orphans(), "a process outlives its run"
         assert "Traceback" not in run.text, run.text
