@@ -45,13 +45,15 @@ known vulnerabilities by `pip-audit` was tried once; it could look none of the p
 
 What is not covered: a machine that loses power between a rename and its way to the disk; a file
 system that locks on one machine only (Lustre mounted with `localflock`): runs on several machines
-then may do work twice, never lose any.
+then may do work twice, never lose any; a stage that calls home from an Apptainer container, which
+keeps the machine's network (Docker's has none).
 """
 DEMO = """
-Runs over the demo use all stages with the preset `tiny`, still fewer epochs, and the coronal slices
-that generation needs. Kills come in chains: a run is killed, started again with another runner and
-number of processes, killed again; at the end each file must have the bytes of a run that nothing
-disturbed. With `--minutes` a chain may end before all kills came; the table counts those that did.
+Runs over the demo use all stages with the preset `tiny` and still fewer epochs. Kills come in
+chains: a run is killed, started again with another runner and number of processes, killed again; at
+the end each file must have the bytes of a run that nothing disturbed, and the work folder may never
+hold more than twice what that run's held. With `--minutes` a chain may end before all kills came;
+the table counts those that did.
 """
 NO_DEMO = (
     "\nNot in this table: runs over all stages of the demo (`tests/reliability/test_real.py`).\n"

@@ -6,6 +6,7 @@ another way and killed again, until it was killed often enough or has ended; the
 the first (as in ``make test``) preprocessing alone is killed a few times.
 """
 
+import gzip
 import json
 import os
 import random
@@ -44,6 +45,7 @@ class Demo:
     name: str
     app: App
     raw: Path
+    out: Path
     options: tuple[object, ...]
     whole: dict[str, str]
     seconds: float
@@ -108,7 +110,7 @@ def demo(tmp_path_factory):
         write_dataset(raw, participants=1, resolution_mm=2.0, seed=0)
         options = ("participant", "--stages", "preprocessing")
     name = "all stages over the demo" if KILLS else "preprocessing of a phantom"
-    began = Demo(name, app, raw, options, {}, 0, 0)
+    began = Demo(name, app, raw, out, options, {}, 0, 0)
     started = time.monotonic()
     run = began.start(out, work, "inprocess", 2)
     peak = weigh_until(run, work, started + WAIT_S)
@@ -117,7 +119,7 @@ def demo(tmp_path_factory):
     if KILLS:
         written = jobs_done(out, count_idle=False)
         assert written.keys() == set(specs.names()), "a stage had nothing to do"
-    yield Demo(name, app, raw, options, checksums(out), seconds, peak)
+    yield Demo(name, app, raw, out, options, checksums(out), seconds, peak)
     app.close()
 
 
@@ -176,6 +178,21 @@ def test_every_stage_gives_the_same_bytes_in_another_way(demo, tmp_path, tally):
         differing = [name for name in other if name.startswith(f"brainstages-{stage}/")]
         tally(f"jobs of {stage} by another runner, {demo.name}", count, len(differing))
     assert not other
+
+
+@pytest.mark.slow
+def test_results_of_every_stage_tell_nothing_of_this_machine(demo, tally):
+    """Figures, tables, models and sidecars may be given away; logs and pages name folders."""
+    telling = [name for name in demo.whole if names_a_folder(demo.out / name, demo.out.parent)]
+    tally(f"home folders in results, {demo.name}", len(demo.whole), len(telling))
+
+
+def names_a_folder(path: Path, root: Path) -> bool:
+    """Tell whether a file, unpacked, has the name of the folder of the datasets or of the checkout."""
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        content = gzip.decompress(content)
+    return any(os.fsencode(folder) in content for folder in (root, REPOSITORY))
 
 
 def differences(demo: Demo, out: Path) -> list[str]:
