@@ -188,7 +188,7 @@ def test_results_of_every_stage_tell_nothing_of_this_machine(demo, tally):
 
 
 def names_a_folder(path: Path, root: Path) -> bool:
-    """Tell whether a file, unpacked, has the name of the folder of the datasets or of the checkout."""
+    """Tell whether a file, unpacked, names the datasets' folder or the checkout's."""
     content = path.read_bytes()
     if path.suffix == ".gz":
         content = gzip.decompress(content)
