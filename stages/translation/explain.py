@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from stages.translation import agreement as agreements
 from stages.translation import checkpoint, evaluation, figures, maps, regions, volumes
 from stages.translation.dataset import Source, by_participant, read_samples
 from stages.translation.grids import (
@@ -55,6 +56,7 @@ def run(
     regions_table: str,
     agreement: str,
     controls: str,
+    headline: str,
     maps_figure: str,
     persons_figure: str,
     regions_figure: str,
@@ -113,7 +115,10 @@ def run(
             path, {"Units": unit, "Origin": origin, "Target": target, "n": len(people)}
         )
 
-    found = _compare_maps(rows, people, x, y, change, tissue, definitions, bootstraps, seed)
+    splits = [rows[p]["split"] for p in people], [rows[p]["split"] for p in real[target]]
+    found = agreements.compare_maps(
+        *(x, y, change, splits, tissue, definitions), bootstraps=bootstraps, seed=seed
+    )
     q = maps.fdr(p_values[tissue])
     found.append(
         {
@@ -124,14 +129,17 @@ def run(
     )
     cams = _read_cams([c for c in gradcams if ARMS[content] in entity_of(c, "desc")], people, grid)
     for model, own in cams.items():
-        found += _compare_cams(model, own, people, change, tissue)
+        found += agreements.compare_cams(model, own, people, change, tissue)
     write_rows(agreement, [{"direction": f"{origin}To{target}"} | row for row in found])
 
     masks = regions.atlas_masks(Path(atlas), grid) if atlas else regions.box_masks(grid)
     table = regions.compare(masks, tissue, change / 2, y / 2, x / 2)
     write_rows(regions_table, table)
-    control_rows = _compare_controls(effects, target, tissue)
+    by_pair = {Path(path).parent.name: load_file(path) for path in effects}
+    control_rows = agreements.compare_controls(by_pair, target, tissue)
     write_rows(controls, control_rows)
+    told = agreements.tell(f"{origin} to {target}", found, table, control_rows)
+    Path(headline).write_text(json.dumps({"Headline": told}, indent=1), encoding="utf-8")
 
     title = f"{origin} to {target}, n {len(people)}"
     figures.draw_maps(
@@ -181,76 +189,6 @@ def _read_changes(
     return found
 
 
-def _compare_maps(
-    rows: Mapping[str, Mapping[str, str]],
-    people: Sequence[str],
-    x: Array,
-    y: Array,
-    change: Array,
-    tissue: NDArray[np.bool_],
-    definitions: Mapping[str, Array],
-    bootstraps: int,
-    seed: int,
-) -> list[dict[str, Any]]:
-    """Correlate mean differences with the t-map of real images, and check the definitions."""
-    t, _ = maps.t_map(y, x)
-    found: list[dict[str, Any]] = []
-    splits = np.array([rows[p]["split"] for p in people])
-    for part in ("all", "train", "test"):
-        own = np.ones(len(people), bool) if part == "all" else splits == part
-        if own.sum() < 2:
-            continue
-        row = {
-            "metric": f"r of mean difference and t-map ({part})",
-            "value": maps.correlate(change[own].mean(0), t, tissue),
-            "n": int(own.sum()),
-        }
-        if part == "all" and bootstraps:
-            low, high = maps.bootstrap_correlation(
-                change, y, x, tissue, draws=bootstraps, seed=seed
-            )
-            row |= {"ci_low": low, "ci_high": high}
-        found.append(row)
-    real = y.mean(0) - x.mean(0)
-    effect = definitions["difference of means"]
-    found.append(
-        {
-            "metric": "r of mean difference and real difference",
-            "value": maps.correlate(effect, real, tissue),
-            "n": len(people),
-        }
-    )
-    gap = np.abs(effect - definitions["mean of differences"]).max()
-    found.append(
-        {
-            "metric": "largest gap: difference of means, mean of differences",
-            "value": float(gap) / 2,
-            "n": len(people),
-        }
-    )
-    rest = np.abs(definitions["mean real target minus mean translated"][tissue]).mean()
-    whole = np.abs(real[tissue]).mean()
-    found.append(
-        {
-            "metric": "share of the real difference that translation leaves",
-            "value": float(rest / whole),
-            "n": len(people),
-        }
-    )
-    each = [maps.correlate(c, t, tissue) for c in change]
-    value, low, high, n = maps.mean_interval(np.array(each))
-    found.append(
-        {
-            "metric": "r of one person's difference and t-map",
-            "value": value,
-            "ci_low": low,
-            "ci_high": high,
-            "n": n,
-        }
-    )
-    return found
-
-
 def _read_cams(
     paths: Sequence[str], people: Sequence[str], grid: Grid
 ) -> dict[str, dict[str, Array]]:
@@ -270,53 +208,3 @@ def _read_cams(
             resample(volume.data, weights), grid
         )
     return found
-
-
-def _compare_cams(
-    model: str,
-    cams: Mapping[str, Array],
-    people: Sequence[str],
-    change: Array,
-    tissue: NDArray[np.bool_],
-) -> list[dict[str, Any]]:
-    """Compare how much is changed with how hot the heat map is, person by person."""
-    pairs = [(np.abs(change[people.index(p)]), cam) for p, cam in cams.items()]
-    found: list[dict[str, Any]] = []
-    for name, values in (
-        ("NCC of |difference| and Grad-CAM", [maps.correlate(a, b, tissue) for a, b in pairs]),
-        (
-            "overlap of highest tenths (Dice, 0.1 by chance)",
-            [maps.overlap_peaks(a, b, tissue) for a, b in pairs],
-        ),
-    ):
-        value, low, high, n = maps.mean_interval(np.array(values))
-        found.append(
-            {"metric": f"{name}, {model}", "value": value, "ci_low": low, "ci_high": high, "n": n}
-        )
-    return found
-
-
-def _compare_controls(
-    effects: Sequence[str], target: str, tissue: NDArray[np.bool_]
-) -> list[dict[str, Any]]:
-    """Compare what control trainings change with what the real one changes."""
-    by_pair = {Path(path).parent.name: load_file(path) for path in effects}
-    rows: list[dict[str, Any]] = []
-    for part in ("test", "train"):
-        key = f"{part}.to{target}"
-        if REAL not in by_pair or key not in by_pair[REAL]:
-            continue
-        reference = by_pair[REAL][key]
-        for pair, own in by_pair.items():
-            if key in own:
-                rows.append(
-                    {
-                        "pair": pair,
-                        "split": part,
-                        "direction": f"to{target}",
-                        "mean_absolute_change": float(np.abs(own[key][tissue]).mean()) / 2,
-                        "share_of_real": evaluation.effect_ratio(own[key], reference, tissue),
-                        "r_with_real": maps.correlate(own[key], reference, tissue),
-                    }
-                )
-    return rows

@@ -70,13 +70,14 @@ def run(
     pool_size: int,
     augment: bool,
     precision: str,
+    checkpoints: str,
     compile_networks: bool,
     seed: int,
 ) -> None:
     """Write generators, card, losses, and what they do to the people held out.
 
-    The training state is kept beside the weights as ``state.pt``; started again in the same folder
-    the step goes on from it.
+    The training state is kept in the folder ``checkpoints`` by pair; started again with it and all
+    else equal, the step goes on from there. Without a folder it lies beside the weights.
 
     Raises
     ------
@@ -135,7 +136,7 @@ def run(
         x,
         y,
         settings,
-        state_path=Path(weights).with_name("state.pt"),
+        state_path=_state_path(checkpoints, pair, weights),
         identity=json.dumps(
             [architecture, grid.to_json(), pair, [groups["train", d] for d in domains]]
         ),
@@ -161,6 +162,13 @@ def run(
     }
     checkpoint.write_card(Path(card), Path(weights), about)
     _evaluate(nets, data, domains, pair, Path(effects), Path(metrics), seed)
+
+
+def _state_path(checkpoints: str, pair: str, weights: str) -> Path:
+    if not checkpoints:
+        return Path(weights).with_name("state.pt")
+    Path(checkpoints).mkdir(parents=True, exist_ok=True)
+    return Path(checkpoints) / f"{pair}.pt"
 
 
 def _read_groups(

@@ -177,12 +177,19 @@ def test_explanations_beside_truth_heat_maps_and_controls(made, tmp_path):
     )
     rows = {row["metric"]: row for row in read_rows(found["agreement"])}
     row = rows["r of mean difference and t-map (all)"]
-    assert float(row["value"]) > 0.8 and float(row["ci_low"]) <= float(row["value"])
+    r = float(row["value"])
+    assert r > 0.8 and float(row["ci_low"]) <= r
+    assert float(rows["r of mean difference and t-map, both of those held out"]["value"]) > 0.5
     assert float(rows["largest gap: difference of means, mean of differences"]["value"]) < 1e-5
     assert float(rows["NCC of |difference| and Grad-CAM, agegroupmnigmbn"]["value"]) > 0.3
     pairs = {(r["pair"], r["split"]) for r in read_rows(found["controls"])}
     assert pairs >= {("classes", "test"), ("null", "train"), ("shuffled", "test")}
     assert len(read_rows(found["regions_table"])) == 8
+    told = json.loads(found["headline"].read_text())["Headline"]
+    assert told.startswith(
+        f"Young to Old: the mean change goes with the real groups' t-map at r {r:.2f}"
+    )
+    assert "regions change as the real groups differ" in told and "null" in told
     t = nib.load(found["statistic_map"]).get_fdata()
     assert t.shape == steps.SHAPE and t[10, 18, 13] < -2
     for name in ("maps_figure", "persons_figure", "regions_figure", "surface_figure"):
@@ -254,11 +261,12 @@ def test_whole_volumes_are_translated_too(made, tmp_path):
     assert done["figure"].stat().st_size > 5000
 
 
-def test_steps_go_on_from_their_state(made, tmp_path):
-    options = SMALL | {"epochs": 1, "decay_epochs": 0}
+def test_a_checkpoint_folder_lets_a_training_go_on(made, tmp_path):
+    options = SMALL | {"epochs": 1, "decay_epochs": 0, "checkpoints": str(tmp_path / "states")}
     given = {"images": made["images"], "cohort": made["cohort"]["table"]}
-    first = steps.call("train", tmp_path / "t", **given, **options)
-    state = first["weights"].with_name("state.pt")
+    first = steps.call("train", tmp_path / "a", **given, **options)
+    (state,) = (tmp_path / "states").iterdir()
     before = state.stat().st_mtime_ns
-    steps.call("train", tmp_path / "t", **given, **options)
+    again = steps.call("train", tmp_path / "b", **given, **options)
     assert state.stat().st_mtime_ns == before  # nothing was left to train
+    assert first["weights"].read_bytes() == again["weights"].read_bytes()
