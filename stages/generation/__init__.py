@@ -10,7 +10,7 @@ Two kinds of model: Stable Diffusion from a checkpoint folder, fine-tuned by Dre
 (``sampling``).
 
 Modules: ``cohort``, ``slices`` and ``prompts`` prepare; ``generator`` says what a model is,
-``scratch`` and ``checkpoint`` (its files: ``layout``) make one, ``adapters`` chooses what is
+``scratch`` and ``checkpoint`` (with ``layout``, ``texts``) make one, ``adapters`` chooses what is
 trained, ``train`` trains, ``state`` saves, ``provenance`` tells what is real; ``likelihood``,
 ``judge``, ``verdicts``, ``similarity``, ``memorisation`` and ``anatomy`` audit. Steps: ``prepare``,
 ``finetune``, ``sample``, ``evaluate``, ``export``.

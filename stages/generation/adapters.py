@@ -102,6 +102,7 @@ def public_name(name: str) -> str:
     'unet.mid.to_q.lora_A.weight'
     """
     name = name.replace("unet.unet.", "unet.").replace("text_encoder.clip.", "text_encoder.")
+    name = name.replace("text_encoder.clip_2.", "text_encoder_2.")
     return name.replace(f".{ADAPTER}.", ".")
 
 

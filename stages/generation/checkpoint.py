@@ -3,18 +3,16 @@
 Nothing is downloaded and no pickle is opened: weights must be safetensors.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from stages.generation.generator import STABLE_DIFFUSION, Generator
-from stages.generation.layout import COPY, LAYOUT, check_folder, find_weights, read_json
+from stages.generation.layout import LAYOUT, SDXL, TIME_IDS, check_folder, load_part
+from stages.generation.texts import load_encoder
 
 
 class Denoiser(nn.Module):
@@ -29,40 +27,31 @@ class Denoiser(nn.Module):
         return self.unet(latents, times, encoder_hidden_states=states, return_dict=False)[0]
 
 
-class TextEncoder(nn.Module):
-    """CLIP's text encoder: tokens (B, L) → states (B, L, d)."""
+class DenoiserXL(nn.Module):
+    """SDXL's U-Net, told that the image is whole and of its own size."""
 
-    def __init__(self, clip: nn.Module) -> None:
+    def __init__(self, unet: nn.Module, *, size: int) -> None:
         super().__init__()
-        self.clip = clip
+        self.unet = unet
+        self.sizes = [size, size, 0, 0, size, size]  # original, corner of the crop, wanted
+        config: Any = unet.config
+        told = config.projection_class_embeddings_input_dim
+        self.pooled = told - TIME_IDS * config.addition_time_embed_dim
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Return the last hidden states."""
-        return self.clip(tokens)[0]
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """Load the tokenizer of a checkpoint.
-
-    Raises
-    ------
-    ValueError
-        Not that of the checkpoint's text encoder.
-    """
-    from transformers import CLIPTokenizer
-
-    try:
-        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    except Exception as error:  # the tokenizers library knows no narrower kind
-        raise ValueError(f"{folder / 'tokenizer'}: {error}; {COPY}") from error
-    config = read_json(folder / "text_encoder/config.json")
-    known, expected = len(tokenizer), config.get("vocab_size")
-    if known != expected:
-        raise ValueError(
-            f"{folder / 'tokenizer'}: wrong tokenizer: it has {known} tokens, the text encoder"
-            f" {expected}; take both from one checkpoint"
-        )
-    return tokenizer
+    def forward(self, latents: Tensor, times: Tensor, states: Tensor) -> Tensor:
+        """Predict from noisy latents (B, 4, h, w), times (B,), states (B, L + 1, d)."""
+        sizes = torch.tensor([self.sizes], dtype=latents.dtype, device=latents.device)
+        told = {
+            "text_embeds": states[:, -1, : self.pooled],
+            "time_ids": sizes.expand(len(latents), -1),
+        }
+        return self.unet(
+            latents,
+            times,
+            encoder_hidden_states=states[:, :-1],
+            added_cond_kwargs=told,
+            return_dict=False,
+        )[0]
 
 
 def load_checkpoint(folder: Path, *, size: int, gradient_checkpointing: bool = False) -> Generator:
@@ -74,15 +63,12 @@ def load_checkpoint(folder: Path, *, size: int, gradient_checkpointing: bool = F
         A size that the image codec cannot halve often enough.
     """
     from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-    from transformers import CLIPTextModel
 
-    check_folder(folder)
-    tokenizer = load_tokenizer(folder)
-
-    vae = _load_part(AutoencoderKL, folder, "vae")
-    unet = _load_part(UNet2DConditionModel, folder, "unet")
-    clip = _load_part(CLIPTextModel, folder, "text_encoder")
-    for module in (vae, unet, clip):
+    kind = check_folder(folder)
+    tokenize, text_encoder = load_encoder(folder)
+    vae = load_part(AutoencoderKL, folder, "vae")
+    unet = load_part(UNet2DConditionModel, folder, "unet")
+    for module in (vae, unet, text_encoder):
         module.requires_grad_(False)
     if gradient_checkpointing:
         unet.enable_gradient_checkpointing()
@@ -90,14 +76,19 @@ def load_checkpoint(folder: Path, *, size: int, gradient_checkpointing: bool = F
     step = factor * 2 ** (len(unet.config.block_out_channels) - 1)
     if size % step:
         raise ValueError(f"size {size}: this checkpoint needs a multiple of {step}")
+    noising = DDPMScheduler.from_pretrained(
+        folder / "scheduler",
+        local_files_only=True,
+        clip_sample=False,  # latents have no bounds, and not every scheduler's file says so
+    )
     return Generator(
         kind=STABLE_DIFFUSION,
-        denoiser=Denoiser(unet),
-        text_encoder=TextEncoder(clip),
-        tokenize=_tokenize(tokenizer),
+        denoiser=DenoiserXL(unet, size=size) if kind == SDXL else Denoiser(unet),
+        text_encoder=text_encoder,
+        tokenize=tokenize,
         encode=_encode(vae),
         decode=_decode(vae),
-        noising=DDPMScheduler.from_pretrained(folder / "scheduler", local_files_only=True),
+        noising=noising,
         latent_shape=(vae.config.latent_channels, size // factor, size // factor),
     )
 
@@ -116,61 +107,6 @@ def require_base(base: str | None) -> Path:
             f" {LAYOUT}; nothing is downloaded. Without one choose --generation-generator scratch"
         )
     return Path(base)
-
-
-def load_text(
-    folder: Path,
-) -> tuple[Callable[[str], list[str]], Callable[[str], NDArray[np.float64]]]:
-    """Load what reads prompts: into tokens as text, and into the embedding of the whole prompt."""
-    from transformers import CLIPTextModel
-
-    check_folder(folder)
-    tokenizer = load_tokenizer(folder)
-    clip = _load_part(CLIPTextModel, folder, "text_encoder")
-    read = _tokenize(tokenizer)
-
-    def embed(prompt: str) -> NDArray[np.float64]:
-        with torch.no_grad():
-            return clip(read([prompt])).pooler_output[0].double().numpy()
-
-    return lambda prompt: list(tokenizer.tokenize(prompt)), embed
-
-
-def _load_part(kind: Any, folder: Path, part: str) -> Any:
-    """Load a part in float32, whole: libraries fill what a file lacks with random weights."""
-    path = find_weights(folder, part)
-    try:
-        module, found = kind.from_pretrained(
-            folder / part,
-            local_files_only=True,
-            use_safetensors=True,
-            variant="fp16" if ".fp16." in path.name else None,
-            torch_dtype=torch.float32,
-            output_loading_info=True,
-        )
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise ValueError(f"{path}: cannot be read ({error}); {COPY}") from error
-    if missing := sorted(found["missing_keys"]):
-        raise ValueError(f"{path}: {len(missing)} weights missing, such as {missing[0]}; {COPY}")
-    return module.eval()
-
-
-def _tokenize(tokenizer: Any) -> Callable[[Sequence[str]], Tensor]:
-    def tokenize(prompts: Sequence[str]) -> Tensor:
-        longest = tokenizer.model_max_length
-        for prompt in prompts:
-            count = len(tokenizer(prompt).input_ids)
-            if count > longest:
-                raise ValueError(
-                    f"prompt {prompt!r}: {count} tokens with start and end, at most {longest}; the"
-                    " rest would be cut off unseen, so shorten it"
-                )
-        padded = tokenizer(
-            list(prompts), padding="max_length", max_length=longest, return_tensors="pt"
-        )
-        return padded.input_ids
-
-    return tokenize
 
 
 def _encode(vae: Any) -> Callable[[Tensor], tuple[Tensor, Tensor]]:

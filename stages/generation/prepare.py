@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from stages.generation import figures
-from stages.generation.checkpoint import load_text, require_base
+from stages.generation.checkpoint import require_base
 from stages.generation.cohort import assign_groups, check_lists, parse_rule, split_participants
 from stages.generation.generator import STABLE_DIFFUSION
 from stages.generation.prompts import audit_prompts, build_prompts, imbalance_warning
@@ -18,6 +18,7 @@ from stages.generation.provenance import origin_of
 from stages.generation.scratch import embed_prompts, split_words
 from stages.generation.slices import Pixels, read_slice, save_stack
 from stages.generation.tables import read_people, write_rows
+from stages.generation.texts import load_text
 
 logger = logging.getLogger(__name__)
 
