@@ -40,6 +40,7 @@ NO_MEMORY = "memory ran out in brainstages itself; give more, then run again to 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    log.open_closed_streams()
     log.set_up(0, debug=False)
     try:
         if argv[:1] == ["describe"]:

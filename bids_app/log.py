@@ -1,8 +1,11 @@
 """Log lines as fMRIPrep's users know them: IMPORTANT shown by default, one file per run."""
 
 import logging
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import IO, Any
 
 IMPORTANT, VERBOSE = 25, 15
 FORMAT = "%(asctime)s,%(msecs)03d %(name)s %(levelname)s:\n\t %(message)s"
@@ -11,6 +14,27 @@ DATE_FORMAT = "%y%m%d-%H:%M:%S"
 logging.addLevelName(IMPORTANT, "IMPORTANT")
 logging.addLevelName(VERBOSE, "VERBOSE")
 logger = logging.getLogger("brainstages")
+
+
+class Listener:
+    """A stream to somebody who may go; what cannot be told then is lost, not the run."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write if somebody listens."""
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush if somebody listens."""
+        with suppress(OSError):
+            self._stream.flush()
 
 
 class _Console(logging.StreamHandler):
@@ -26,6 +50,16 @@ class _File(logging.FileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
         pass
+
+
+def open_closed_streams() -> None:
+    """Open the standard streams that are closed: libraries need them, files take their numbers."""
+    while (handle := os.open(os.devnull, os.O_RDWR)) < 3:
+        os.set_inheritable(handle, True)
+    os.close(handle)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (open as long as we run)
 
 
 def set_up(verbose: int, *, debug: bool) -> None:

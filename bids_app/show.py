@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import specs
-from bids_app import report_results, report_site
+from bids_app import log, report_results, report_site
 from bids_app.describe import describe, stage_table
 from bids_app.errors import AppError, Exit
 from bids_app.export import EXPORTS, boutiques, stages_of_raw_data
@@ -107,7 +107,7 @@ def print_summary(summary: Mapping[str, Any], out_dir: Path, run_dir: Path) -> N
     where_to_look = [("jobs", jobs), ("log", str(run_dir))]
     where_to_look += [("report", str(start))] if start.is_file() else []
     lines.append(_columns(where_to_look))
-    print("\n".join(lines), file=sys.stderr)
+    print("\n".join(lines), file=log.Listener(sys.stderr))
 
 
 def resource_table(states: Mapping[str, Mapping[str, Any]]) -> str:

@@ -4,8 +4,10 @@ Expected times come from the specs. They are off by a factor on any one machine,
 while the run goes: what is left is expected to be off by the factor that what is done was.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import IO, cast
 
 from rich.console import Console
 from rich.live import Live
@@ -14,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 import specs
+from bids_app.log import Listener
 from specs.job import Job
 
 ALL = "all"
@@ -94,7 +97,7 @@ class Board:
         self.paces[ALL].begin(clock())
         self._running: list[Job] = []
         self._failed = 0
-        shown_on = console or Console(stderr=True)
+        shown_on = console or Console(file=cast(IO[str], Listener(sys.stderr)))
         self._live = Live(
             get_renderable=lambda: self.render(shown_on.width),
             console=shown_on,

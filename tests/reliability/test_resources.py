@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -261,3 +262,23 @@ def test_the_dates_of_files_mean_nothing(app, own, whole, tmp_path, tally, when)
     added = "brainstages-alpha/sub-{0}/anat/sub-{0}_desc-added_T1w.nii.gz"
     assert np.array_equal(*(nib.load(out / added.format(n)).get_fdata() for n in ("02", "03")))
     tally("dates of files far off", 3)
+
+
+@pytest.mark.parametrize("listener", ["none", "pipe that closes", "terminal that hangs up"])
+def test_nobody_listens_any_more(checkout, data, whole, tmp_path, tally, listener):
+    """As under a scheduler without standard streams, a pipe into ``head``, a lost connection."""
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "bids_app", data, out, "participant", "group", *FAST, "-w"]
+    command += [tmp_path / "work", "--skip-bids-validation", "--no-validate-outputs"]
+    if listener == "none":
+        command = ["bash", "-c", 'exec "$@" <&- >&- 2>&-', "bash", *command]
+    hears, says = os.openpty() if "terminal" in listener else os.pipe()
+    run = subprocess.Popen(command, cwd=checkout, stdout=says, stderr=says, start_new_session=True)
+    os.close(says)
+    if listener != "none":
+        os.read(hears, 1)  # the first line has come; then the listener goes
+    os.close(hears)
+    assert run.wait(90) == 0
+    assert status_of(out)["exit_code"] == 0
+    assert checksums(out) == whole
+    tally("standard streams closed, broken or hung up", 1)
