@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import time
 
 import pytest
@@ -11,6 +12,7 @@ from tests.reliability.watching import Watcher, damages
 
 MOMENTS = int(os.environ.get("BRAINSTAGES_KILLS", "12"))  # few in `make test`
 ROLES = ("orchestrator", "worker", "stage")
+STOPS_PER_RUN = 3
 KILLS_PER_RUN = 4  # then a fresh folder: a run that is complete has nothing left to break
 
 
@@ -69,6 +71,35 @@ def _kill_once(run, role, moment, draw) -> int:
     assert not run.orphans()
     assert "Traceback" not in run.text, run.text
     return hit
+
+
+@pytest.mark.parametrize("runner", ["inprocess", "subprocess"])
+@pytest.mark.parametrize(("name", "codes"), [("INT", {130}), ("TERM", {130}), ("HUP", {-1})])
+def test_told_to_stop_and_resumed_gives_the_same_bytes(
+    app, data, whole, tmp_path, tally, name, codes, runner
+):
+    """Ctrl-C (to all processes of the terminal), a scheduler's request, a lost connection."""
+    draw = random.Random(f"stop {name} {runner}")
+    out, told = tmp_path / "out", 0
+    command = (data, out, "participant", "group", "-w", tmp_path / "work", "--runner", runner)
+    for _ in range(STOPS_PER_RUN):
+        run = app.start(*command)
+        time.sleep(draw.uniform(0.3, 2.5))
+        if run.has_ended():
+            break
+        if name == "TERM":
+            os.kill(run.pid, signal.SIGTERM)
+        else:
+            os.killpg(run.pid, getattr(signal, f"SIG{name}"))
+        told += 1
+        assert run.wait().code in {*codes, 0}, run.text  # all may have been done
+        assert not run.orphans()
+        assert "Traceback" not in run.text, run.text
+        assert not damages(out, whole)
+    run = app.run(*command)
+    assert run.code == 0, run.text
+    assert checksums(out) == whole
+    tally(f"SIG{name}", told)
 
 
 def test_the_watcher_sees_a_file_that_is_not_whole(tmp_path):

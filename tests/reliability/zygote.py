@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import resource
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -45,6 +46,8 @@ def _start(request: dict) -> int:
     code = 99
     try:
         os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background has
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these ignored
         null = os.open(os.devnull, os.O_RDONLY)
         out = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(null, 0)
