@@ -52,8 +52,8 @@ DEMO = """
 Runs over the demo use all stages with the preset `tiny` and still fewer epochs. Kills come in
 chains: a run is killed, started again with another runner and number of processes, killed again; at
 the end each file must have the bytes of a run that nothing disturbed, and the work folder may never
-hold more than twice what that run's held. With `--minutes` a chain may end before all kills came;
-the table counts those that did.
+hold more than twice what that run's held. Until then a group's results may lack a person whose job
+was killed. With `--minutes` a chain may end before all kills came; the table counts those that did.
 """
 NO_DEMO = (
     "\nNot in this table: runs over all stages of the demo (`tests/reliability/test_real.py`).\n"

@@ -111,9 +111,12 @@ def test_the_watcher_sees_a_file_that_is_not_whole(tmp_path):
         (tmp_path / "logs").mkdir()
         (tmp_path / "logs" / "part").write_text("a\tb\n1")
         (tmp_path / "logs" / "part").rename(tmp_path / "moved.tsv")
+        (tmp_path / "logs" / "part").write_bytes(b"\x89PNG half of it")
+        (tmp_path / "logs" / "part").rename(tmp_path / "moved.png")
         time.sleep(0.2)
     assert watcher.seen == {
         "sub-01/t.tsv: made under its final name",
         "sub-01/t.tsv: changed under its final name",
         "moved.tsv: a table cut short",
+        "moved.png: a picture cut short",
     }

@@ -44,6 +44,8 @@ def damage_of(path: Path, whole: dict[str, str], root: Path) -> str:
             widths = {len(row) for row in csv.reader(text.splitlines(), delimiter="\t")}
             if not text.endswith("\n") or len(widths) != 1:
                 return f"{name}: a table cut short"
+        elif path.suffix == ".png" and not content.endswith(b"IEND\xaeB`\x82"):
+            return f"{name}: a picture cut short"
         elif path.suffix == ".html" and not content.rstrip().endswith(b"</html>"):
             return f"{name}: a page cut short"
     except (OSError, EOFError, ValueError) as error:
