@@ -54,7 +54,7 @@ def run_variant(name: str, seed: int, epochs: int, decay: int) -> list[dict]:
         is_old = twins.judge_old(judge, made[direction]).mean()
         rows.append(
             {"variant": name, "seed": seed, "direction": direction}
-            | {key: round(float(value), 3) for key, value in found.items()}
+            | {k: round(float(v), 3) for k, v in found.items() if not np.isnan(v)}
             | {
                 "judged_old": round(float(is_old), 3),
                 "judge_accuracy": round(float(right.mean()), 3),
