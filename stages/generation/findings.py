@@ -55,9 +55,11 @@ def describe_findings(
             f" ratio by {row['contrast']:.2f} nats (95 % interval {row['ci_low']:.2f} to"
             f" {row['ci_high']:.2f}), {share:.0%} of what real slices differ by"
         )
+        causes = "; ".join(find_causes(row, audit, cards.get(condition, {})))
         if share < LEAST_SHARE or row["ci_low"] <= 0:
-            causes = find_causes(row, audit, cards.get(condition, {}))
-            warnings.append(f"Mix-up. {said}. Likely cause: {'; '.join(causes) or NO_CAUSE}.")
+            warnings.append(f"Mix-up. {said}. Likely cause: {causes or NO_CAUSE}.")
+        elif causes and row["ci_high"] < row["contrast"] / share:  # below that of real slices
+            notes.append(f"Less contrast than real slices. {said}. Possible cause: {causes}.")
         else:
             notes.append(f"{said}.")
     for row in copies:

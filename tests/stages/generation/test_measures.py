@@ -229,6 +229,27 @@ def test_the_verdict_names_mix_up_cause_and_a_judge_that_knows_little():
     assert "Likely cause: shared tokens: only 1 of 9 differ." in second
 
 
+@pytest.mark.parametrize(
+    ("high", "warnings", "said"),
+    [
+        (8.9, AUDIT["Warnings"], "Less contrast than real slices. full, AD and CN: prompts move"),
+        (8.9, {}, "full, AD and CN: prompts move"),
+        (11.0, AUDIT["Warnings"], "full, AD and CN: prompts move"),
+    ],
+    ids=["less", "no-cause", "within-chance"],
+)
+def test_less_contrast_than_real_is_noted_with_its_cause(high, warnings, said):
+    contrast = {"slices": SYNTHETIC, "condition": "full", "first": "AD", "second": "CN"}
+    contrast |= {"contrast": 7.0, "ci_low": 5.0, "ci_high": high, "share_of_real": 0.7}
+    audit = AUDIT | {"Warnings": warnings}
+    told = describe_findings([], [contrast], [], {"JudgeBalancedAccuracyHeldOut": 0.9}, audit, {})
+    assert told["Warnings"] == []
+    (note,) = told["Notes"]
+    assert note.startswith(said)
+    is_blamed = "Possible cause: shared tokens: only 1 of 9 differ" in note
+    assert is_blamed == said.startswith("Less")
+
+
 def test_anatomy_is_that_of_known_shapes():
     y, x = np.mgrid[:160, :160] - 79.5
     disc = np.hypot(x, y) < 50
