@@ -31,6 +31,7 @@ def run_apptainer(launch: Launch, poll: Poll) -> int:
         Apptainer is not installed, or could not start the container: its own words.
     """
     command = [_find(), "exec", "--cleanenv", "--containall", "--no-home", "--no-privs"]
+    command += ["--net", "--network", "none"]  # allowed to everybody, unlike other networks
     command += ["--pwd", str(launch.folder)]
     command += ["--nv"] if launch.gpus else []
     for path in launch.read_only:

@@ -54,6 +54,11 @@ def test_a_step_cannot_write_into_the_raw_data(raw, tmp_path, brainstages, optio
     assert not [*raw.rglob("trespass")]
 
 
+def test_a_step_sees_no_network(raw, tmp_path, brainstages, options):
+    done = brainstages(raw, tmp_path / "out", "participant", "--alpha-behaviour", "look", *options)
+    assert "network interfaces: lo." in done.stderr
+
+
 def test_a_killed_step_is_a_passing_failure(raw, tmp_path, brainstages, options):
     done = brainstages(raw, tmp_path / "out", "participant", "--alpha-behaviour", "crash", *options)
     assert done.returncode == Exit.TEMPORARY

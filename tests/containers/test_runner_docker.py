@@ -79,6 +79,12 @@ def test_a_step_cannot_write_into_the_raw_data(raw, tmp_path, brainstages, toy_i
     assert not [*raw.rglob("trespass")]
 
 
+def test_a_step_sees_no_network(raw, tmp_path, brainstages, toy_images):
+    done = brainstages(raw, tmp_path / "out", "participant", "--alpha-behaviour", "look",
+                       *DOCKER_RUNNER)  # fmt: skip
+    assert "network interfaces: lo." in done.stderr
+
+
 def test_a_step_that_needs_too_much_memory_is_a_passing_failure(
     raw, tmp_path, brainstages, toy_images
 ):

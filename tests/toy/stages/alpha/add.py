@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -17,6 +18,9 @@ def run(*, image, offset, total, scans, addend, behaviour, seed):
         time.sleep(300)
     if behaviour == "trespass":
         Path(image).with_name("trespass").write_text("a step may not write here")
+    if behaviour == "look":
+        names = " ".join(name for _, name in socket.if_nameindex())
+        raise ValueError(f"{image}: network interfaces: {names}.")
     volume = nib.load(image)
     if volume.ndim != 3:
         raise ValueError(f"{image}: {volume.ndim}D image, expected 3D; give one volume")
