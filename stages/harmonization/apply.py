@@ -72,7 +72,8 @@ def run(
     parts = [c for c in known if c in ("stratum", "split", "fold") or c.startswith("cohort_")]
     own = {"participant_id": known["participant_id"]} | {c: known[c] for c in parts}
     write_table(person, [own])
-    figures.draw_scan(data, placed, f"{Path(image).name} → {arm}", Path(figure))
+    origin = " (synthetic data)" if known["provenance"] == "synthetic" else ""
+    figures.draw_scan(data, placed, f"{Path(image).name} → {arm}{origin}", Path(figure))
 
 
 def _look_up(table: str, image: str, arm: str) -> Row:

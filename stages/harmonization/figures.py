@@ -18,7 +18,7 @@ VERDICTS = {"PASS": "#3a7d34", "WARN": "#b07d00", "FAIL": "#b3261e"}
 
 
 def draw_cohort(
-    slices: Sequence[int], labels: Sequence[str], least: int, mode: int, path: Path
+    slices: Sequence[int], labels: Sequence[str], least: int, mode: int, title: str, path: Path
 ) -> None:
     """Draw how many slices the people of each class have, and their share by slice count."""
     figure = Figure(figsize=(8, 4.4), layout="constrained", dpi=110)
@@ -50,6 +50,7 @@ def draw_cohort(
     shares.annotate(
         "dotted: whole cohort", (0.99, 0.05), xycoords="axes fraction", ha="right", fontsize=7
     )
+    figure.suptitle(title, fontsize=9)
     _save(figure, path)
 
 

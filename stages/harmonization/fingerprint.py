@@ -104,9 +104,10 @@ def run(
     write_table(counts, summaries.count(rows, chosen, arm, mode, people))
     write_table(balance, summaries.balance(chosen, people, dealt, label))
     slices = [int(row["n_slices"]) for row in chosen]
-    figures.draw_cohort(
-        slices, [row[CLASS] for row in chosen], min_slices, int(mode[axis]), Path(figure)
-    )
+    is_synthetic = all(row["provenance"] == "synthetic" for row in rows)
+    title = f"Slices by {label}{' (synthetic data)' if is_synthetic else ''}"
+    classes = [row[CLASS] for row in chosen]
+    figures.draw_cohort(slices, classes, min_slices, int(mode[axis]), title, Path(figure))
     logger.info("%d scans, %d participants drawn from", len(rows), len(chosen))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from stages.harmonization import nifti
 from stages.harmonization.tables import read_people, read_table
@@ -79,6 +80,17 @@ def test_headers_tell_of_scanner_grid_and_provenance(drawn):
     assert row["raw_shape_x"] == "48" and row["raw_dtype"] == "int16"
     assert row["orientation"] == "RAS" and row["Manufacturer"] == "None"
     assert row["provenance"] == "synthetic" and float(row["brain_volume_ml"]) > 1000
+
+
+def test_figures_say_themselves_that_people_were_made_up(cohort, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(Figure, "suptitle", lambda figure, text, **_: said.append(text))
+    drawn = run_fingerprint(cohort, tmp_path, arm=["isotropic"], min_slices=40, folds=2)
+    image = cohort.images[0], cohort.masks[0], drawn, tmp_path, "isotropic"
+    run_apply(*image)
+    drawn["table"].write_text(drawn["table"].read_text().replace("\tsynthetic", "\treal"))
+    run_apply(*image)
+    assert ["synthetic data" in text for text in said] == [True, True, False]
 
 
 def test_the_same_seed_draws_the_same_and_another_does_not(cohort, drawn, tmp_path):
