@@ -106,8 +106,8 @@ def run(
     slices = [int(row["n_slices"]) for row in chosen]
     is_synthetic = all(row["provenance"] == "synthetic" for row in rows)
     title = f"Slices by {label}{' (synthetic data)' if is_synthetic else ''}"
-    classes = [row[CLASS] for row in chosen]
-    figures.draw_cohort(slices, classes, min_slices, int(mode[axis]), title, Path(figure))
+    told = [row[CLASS] for row in chosen]
+    figures.draw_cohort(slices, told, min_slices, int(mode[axis]), title, Path(figure))
     logger.info("%d scans, %d participants drawn from", len(rows), len(chosen))
 
 
