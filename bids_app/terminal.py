@@ -62,18 +62,25 @@ class Pace:
         return 60 * len(self.ended) / elapsed if self.ended and elapsed > 0 else None
 
     def left_s(self, now: float) -> float | None:
-        """Tell the seconds that the rest will take, at the speed so far; None before any is known.
+        """Tell the seconds that the rest will take, at the speed so far.
+
+        The speed is that up to the last end, and time is counted down from there: what is at work
+        now has an unknown part of it done. None before a speed is known, and when the rest takes
+        longer than it promised.
 
         >>> pace = Pace({"a": 1, "b": 1, "c": 6})
         >>> pace.begin(100.0)
         >>> pace.end("a", 110.0)
-        >>> pace.left_s(110.0)
-        70.0
+        >>> pace.left_s(110.0), pace.left_s(150.0), pace.left_s(200.0)
+        (70.0, 30.0, None)
         """
-        elapsed = self.elapsed_s(now)
-        if not self.ended or elapsed <= 0:
+        if len(self.ended) == len(self.minutes):
+            return 0.0
+        if not self.ended or self._began is None or self._last <= self._began:
             return None
-        return elapsed * (self._all_minutes - self._done_minutes) / self._done_minutes
+        share = (self._all_minutes - self._done_minutes) / self._done_minutes
+        left = (self._last - self._began) * share - (now - self._last)
+        return left if left > 0 else None
 
 
 class Board:

@@ -102,6 +102,8 @@ def test_what_is_left_is_told_from_expected_times_and_the_speed_so_far():
     pace.begin(0.0)
     pace.end("quick", 30.0)  # half as long as the spec says, so the rest is expected to be too
     assert pace.left_s(30.0) == pytest.approx(9 * 30)
+    assert pace.left_s(130.0) == pytest.approx(9 * 30 - 100)  # nothing ended: counted down, not up
+    assert pace.left_s(400.0) is None  # longer than it promised: nobody knows
     assert pace.per_minute(30.0) == pytest.approx(2)
     pace.end("slow", 90.0)
     assert pace.left_s(1000.0) == 0
