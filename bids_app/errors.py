@@ -41,6 +41,10 @@ PASSING = {
     errno.ENFILE: "too many files are open on this machine",
     errno.EAGAIN: "too many processes or locks: raise the limit (ulimit -u)",
 }
+CLEANED = (
+    "the work folder is gone; was it cleaned up meanwhile? Give one that is kept with -w, then run"
+    " again: it goes on where it stopped"
+)
 REFUSALS = (errno.EROFS, errno.EACCES, errno.EPERM)
 # How a file system says that what it shows lies elsewhere and cannot be reached.
 LOSSES = (

@@ -16,7 +16,7 @@ from typing import Any
 
 import specs
 from bids_app import files, resume
-from bids_app.errors import Exit, exit_of_os_error, remedy_for, tell_os_error
+from bids_app.errors import CLEANED, Exit, exit_of_os_error, remedy_for, tell_os_error
 from bids_app.launch import Launch, LaunchError
 from bids_app.runners import RUNNERS
 from bids_app.sink import sink
@@ -220,8 +220,8 @@ def _run_process(
     collect()
     if not pending:
         return []
-    job, _ = pending.pop(0)
-    write_state(job.id, context.states, state=FAILED, error=_death(status, log))
+    job, path = pending.pop(0)
+    write_state(job.id, context.states, state=FAILED, error=_death(status, path, log))
     return [job for job, _ in pending]
 
 
@@ -271,8 +271,10 @@ def _vanished(job: Job, context: Context) -> dict[str, Any]:
     return _error(FileNotFoundError(), f"{gone[0]}: {what}", Exit.MISSING_FILE)
 
 
-def _death(status: int, log: Path) -> dict[str, Any]:
-    """Describe a process that ended without a word about the job it was at."""
+def _death(status: int, folder: Path, log: Path) -> dict[str, Any]:
+    """Describe a process that ended without a word about the job it was at, in its folder."""
+    if not folder.is_dir():
+        return _error(StageError(), f"{folder}: {CLEANED}", Exit.TEMPORARY)
     said = _tail(log).strip().splitlines()[-1:]
     if status == Exit.TEMPORARY:
         what = "".join(said) or "[Errno 28] nothing more can be written"

@@ -11,7 +11,7 @@ from typing import Any
 import specs
 from bids_app import dataset, files, hpc, log, show, status
 from bids_app.config import Config
-from bids_app.errors import AppError, Exit, exit_of_os_error, remedy_for, tell_os_error
+from bids_app.errors import CLEANED, AppError, Exit, exit_of_os_error, remedy_for, tell_os_error
 from bids_app.launch import LaunchError, image_name
 from bids_app.plan import Plan
 from bids_app.record import Run
@@ -20,6 +20,7 @@ from specs import Spec
 from specs.job import Job
 
 logger = log.logger
+STATES = "states"  # in a run's scratch folder: how each job stands
 NO_ROOM = 2**16  # bytes left on a disk that is called full
 # A scheduler that kills a node for one job takes along those that share the node and those that
 # wait for it. They are submitted again, so often: each time the job that was at fault is settled.
@@ -95,6 +96,8 @@ def find_images(
 
 def _reason(error: RuntimeError, scratch: Path) -> str:
     """Find what went wrong in the texts that Nipype makes of it, and say what to do about it."""
+    if not (scratch / STATES).is_dir():
+        return f"{scratch}: {CLEANED}"
     lines = f"{error.__cause__ or ''}\n{error}".strip().splitlines()
     told = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
     # What the system refused comes before what followed from it.
@@ -118,7 +121,7 @@ def _run_workflow(
     from bids_app.monitor import Monitor
 
     workflow.configure_nipype(config, this.dir)
-    folder = this.scratch / "states"
+    folder = this.scratch / STATES
     folder.mkdir()
     context = Context(
         roots={source: str(root) for source, root in roots.items()},

@@ -209,6 +209,22 @@ def test_input_vanishes_after_planning(
     tally("input vanishes after planning", 1)
 
 
+@pytest.mark.parametrize("place", ["bids_app.workflow.run_workflow", "bids_app.execute._settle"])
+def test_the_work_folder_is_cleaned_up_meanwhile(app, data, whole, tmp_path, tally, place):
+    """As clusters clean scratch space: before the first job, and while jobs are at work."""
+    module, _, name = place.rpartition(".")
+    work, out = tmp_path / "work", tmp_path / "out"
+    before = (
+        f"import {module} as m, shutil\ngo_on = m.{name}\ndef late(*a, **k):\n"
+        f"    shutil.rmtree({str(work)!r}, ignore_errors=True)\n    return go_on(*a, **k)\n"
+        f"m.{name} = late"
+    )
+    command = (data, out, "participant", "group", "-w", work, *FAST)
+    check_said(app.run(*command, before=before), out, {75}, "was it cleaned up meanwhile?")
+    check_goes_on(app, command, whole, out)
+    tally("work folder cleaned up meanwhile", 1)
+
+
 def test_input_that_changes_while_it_is_read_is_read_again(app, own, tmp_path, tally):
     """Whether the step saw the old bytes or the new ones, the record must not claim the new."""
     out, image = tmp_path / "out", own / "sub-02/anat/sub-02_T1w.nii.gz"
