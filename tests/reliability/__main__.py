@@ -45,8 +45,7 @@ known vulnerabilities by `pip-audit` was tried once; it could look none of the p
 
 What is not covered: a machine that loses power between a rename and its way to the disk; a file
 system that locks on one machine only (Lustre mounted with `localflock`): runs on several machines
-then may do work twice, never lose any; a stage that calls home from an Apptainer container, which
-keeps the machine's network (Docker's has none).
+then may do work twice, never lose any.
 """
 DEMO = """
 Runs over the demo use all stages with the preset `tiny` and still fewer epochs. Kills come in
