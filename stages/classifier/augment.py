@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 STRENGTH = {  # rotation (degrees), scale, shift (share of the side), noise (standard deviations)
     "none": (0.0, 0.0, 0.0, 0.0),
+    "rigid": (5.0, 0.0, 0.02, 0.05),
     "light": (5.0, 0.03, 0.02, 0.05),
     "strong": (12.0, 0.08, 0.05, 0.1),
 }
@@ -51,7 +52,7 @@ def draw(
 
 
 def move(images: Tensor, movement: Movement, generator: torch.Generator) -> Tensor:
-    """Apply a movement to scaled images, (B, 1, …); what enters from outside is 0."""
+    """Apply a movement to scaled images, (B, C, …); what enters from outside is 0."""
     matrix = _in_voxels(movement.matrix, images.shape[2:]).to(images)
     grid = nn.functional.affine_grid(matrix, list(images.shape), align_corners=False)
     moved = nn.functional.grid_sample(images, grid, align_corners=False)

@@ -13,7 +13,7 @@ from stages.classifier.tables import Row
 INTENSITY = {
     "standardise": "any scale: the graph gives voxels that are not 0 mean 0 and variance 1; voxels"
     " outside must be 0",
-    "none": "as they are, 0 to 1",
+    "none": "as they are, fractions",
 }
 
 
@@ -26,6 +26,7 @@ def describe_input(about: Mapping[str, Any], layout: Grid, scaling: str) -> dict
         "SpacingMm": list(layout.spacing_mm),
         "Affine": about["Affine"],
         "Content": about["Content"],
+        "Channels": about["Channels"],
         "Intensity": INTENSITY[scaling],
     }
     if layout.plane:

@@ -4,13 +4,10 @@ Alignment with a template by 12 parameters takes away how large a head is, which
 this keeps it, and needs no cohort: a person alone is placed as all others were.
 """
 
-from pathlib import Path
-
 import numpy as np
 from scipy import ndimage
 
-from stages.classifier.cohort import OWN
-from stages.classifier.images import Volume, load
+from stages.classifier.images import Volume
 
 SHAPE = (96, 112, 96)  # 192 × 224 × 192 mm, room for any head
 SPACING_MM = 2.0
@@ -39,20 +36,3 @@ def centre(volume: Volume) -> Volume:
     move = np.diag([*step, 1.0])
     move[:3, 3] = first
     return Volume(data.astype(np.float32), volume.affine @ move)
-
-
-def load_of_arm(path: str | Path, arm: str) -> Volume:
-    """Load an arm's image: as it is, or centred for arms of brains in their own frame.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        As ``load`` and ``centre`` do.
-    """
-    volume = load(path)
-    if arm not in OWN:
-        return volume
-    try:
-        return centre(volume)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error

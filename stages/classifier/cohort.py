@@ -9,24 +9,36 @@ from stages.classifier.tables import Row, number
 from stages.classifier.targets import CLASSIFICATION, Labels
 
 TRAIN, TEST, UNUSED = "train", "test", "unused"
-REGISTERED = {  # arm → how preprocessing names the images on the template's grid
-    "mnibrain": ("desc-brain", "T1w"),
-    "mnigm": ("desc-GM", "T1w"),
-    "mnigmfraction": ("label-GM", "probseg"),
+REGISTERED = {  # arm → how preprocessing names the images on the template's grid, by channel
+    "mnibrain": (("desc-brain",), "T1w"),
+    "mnigm": (("desc-GM",), "T1w"),
+    "mnigmfraction": (("label-GM",), "probseg"),
+    "mnitissues": (("label-GM", "label-WM", "label-CSF"), "probseg"),
 }
-OWN = {"ownbrain": ("desc-brain", "T1w")}  # the same for images in people's own frames
+OWN = {  # the same for images in people's own frames
+    "ownbrain": (("desc-brain",), "T1w"),
+    "uprightbrain": (("desc-brain",), "T1w"),
+    "uprighthead": (("desc-preproc",), "T1w"),
+}
+ALIGNED = {  # arm → where the alignment leads that it needs
+    "mnitissues": "MNI152NLin2009aSym",
+    "uprightbrain": "upright",
+    "uprighthead": "upright",
+}
 # Arms that set voxels side by side or stretch images: their shape is common, not their voxel size.
 BY_VOXELS = ("zerobackground", "cluster", "stratified", "resize", "croppad")
 DEALT_HERE = REGISTERED | OWN  # arms that harmonization has no folds for
-DERIVED = ("desc", "space", "res", "label")
+DERIVED = ("desc", "space", "res", "label", "from", "to", "mode")
 
 
-def is_of_arm(path: str | Path, arm: str) -> bool:
-    """Tell whether a file's name says that it is an arm's image."""
+def channel_of(path: str | Path, arm: str) -> int | None:
+    """Say which channel of an arm's image a file holds by its name; None: of no such image."""
     *pairs, suffix = Path(path).name.partition(".")[0].split("_")
-    pair, kind = DEALT_HERE.get(arm, (f"desc-{arm}", "T1w"))
+    channels, kind = DEALT_HERE.get(arm, ((f"desc-{arm}",), "T1w"))
     has_space = any(p.startswith("space-") for p in pairs)
-    return suffix == kind and pair in pairs and has_space == (arm in REGISTERED)
+    if suffix != kind or has_space != (arm in REGISTERED):
+        return None
+    return next((index for index, pair in enumerate(channels) if pair in pairs), None)
 
 
 def scan_key(path: str | Path) -> str:

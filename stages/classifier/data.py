@@ -14,9 +14,9 @@ Indices = NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Data:
-    """Images and labels; ``scale`` maps raw batches, (B, 1, …), to what networks see."""
+    """Images and labels; ``scale`` maps raw batches, (B, C, …), to what networks see."""
 
-    images: NDArray[np.float32]  # (n, …), in memory or mapped
+    images: NDArray[np.float32]  # (n, C, …), in memory or mapped
     labels: Tensor  # (n,), int64 classes or float32 quantities
     scale: Callable[[Tensor], Tensor]
 
@@ -29,7 +29,7 @@ class Data:
 def batches(
     images: NDArray[np.float32], rows: Indices, size: int, *, smallest: int = 1
 ) -> Iterator[tuple[Indices, Tensor]]:
-    """Yield rows and their images, (B, 1, …); the next batch is read while one is worked on.
+    """Yield rows and their images, (B, C, …); the next batch is read while one is worked on.
 
     A last batch smaller than ``smallest`` is left out.
     """
@@ -37,7 +37,7 @@ def batches(
     parts = [part for part in parts if len(part) >= smallest]
 
     def read(part: Indices) -> Tensor:
-        batch = torch.from_numpy(np.ascontiguousarray(images[part]))[:, None]
+        batch = torch.from_numpy(np.ascontiguousarray(images[part]))
         return batch.pin_memory() if torch.cuda.is_available() else batch
 
     with ThreadPoolExecutor(1) as reader:

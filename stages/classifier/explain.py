@@ -9,8 +9,7 @@ import numpy as np
 import torch
 
 from stages.classifier import figures
-from stages.classifier.centring import load_of_arm
-from stages.classifier.cohort import BY_VOXELS, is_of_arm, participant_of
+from stages.classifier.cohort import BY_VOXELS, participant_of
 from stages.classifier.explanation import METHODS, randomised_similarity
 from stages.classifier.images import (
     PLANES,
@@ -24,6 +23,7 @@ from stages.classifier.images import (
 from stages.classifier.models import choose_models
 from stages.classifier.portable import read_program
 from stages.classifier.program import Member
+from stages.classifier.scans import find_scans, load_scan
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ def run(
     registered: list[str],
     own: list[str],
     fractions: list[str],
+    alignments: list[str],
     models: list[str],
     gradcam: str,
     smoothgrad: str,
@@ -52,20 +53,19 @@ def run(
     Maps are of the predicted class's logit (of the years for a quantity), averaged over the models
     that have not seen the person.
     """
-    paths = sorted(p for p in [*harmonized, *registered, *own, *fractions] if is_of_arm(p, arm))
-    if not paths:
+    scans = find_scans([*harmonized, *registered, *own, *fractions], alignments, arm)
+    if not scans:
         return
-    volume = load_of_arm(paths[0], arm)
-    digest, who = fingerprint(volume.data), participant_of(paths[0])
+    name = scans[0].name
+    volume = load_scan(scans[0], arm)
+    digest, who = fingerprint(volume.data), participant_of(name)
     chosen = [
         (file, card)
         for file, card in choose_models(models, who, digest, arm)
         if card["Target"] == target and card["Network"] == explained
     ]
     if not chosen:
-        logger.info(
-            "%s: no model %s for %s that may judge it", Path(paths[0]).name, explained, target
-        )
+        logger.info("%s: no model %s for %s that may judge it", name, explained, target)
         return
     targets = {
         "gradcam": gradcam,
@@ -74,8 +74,8 @@ def run(
         "occlusion": occlusion,
     }
     layout = Grid.from_json(chosen[0][1]["Grid"])
-    check_fits(volume, layout, paths[0], by_voxels=arm in BY_VOXELS)
-    image = torch.from_numpy(conform(volume.data, layout))[None, None]
+    check_fits(volume, layout, scans[0].channels[0], by_voxels=arm in BY_VOXELS)
+    image = torch.from_numpy(conform(volume.data, layout))[None]
     members: list[Member] = []
     outputs = []
     for file, _ in chosen:
@@ -106,13 +106,13 @@ def run(
             "RandomisedSimilarity": None if np.isnan(similarity) else round(similarity, 3),
             "Provenance": chosen[0][1].get("Provenance", "n/a"),
         }
-        name = Path(targets[method])
-        name.with_name(name.name.partition(".")[0] + ".json").write_text(json.dumps(about))
+        path = Path(targets[method])
+        path.with_name(path.name.partition(".")[0] + ".json").write_text(json.dumps(about))
         drawn[f"{method} (random weights: r {similarity:.2f})"] = expanded
     if drawn:
-        title = f"{Path(paths[0]).name}: {target} {said} by {explained}"
+        title = f"{name}: {target} {said} by {explained}"
         figures.draw_maps(
-            volume.data, drawn, title, chosen[0][1].get("Provenance", ""), Path(mosaic)
+            volume.data[0], drawn, title, chosen[0][1].get("Provenance", ""), Path(mosaic)
         )
 
 

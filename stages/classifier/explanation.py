@@ -28,7 +28,7 @@ def find_layer(network: nn.Module, shape: Sequence[int]) -> str:
     """Name the layer whose map Grad-CAM weighs: the last one that still has places.
 
     Of the layers whose output is a map, the last with at least four places along the longest side;
-    in a network with very small input, the last with more than one.
+    in a network with very small input, the last with more than one. ``shape`` is (C, …).
 
     Raises
     ------
@@ -45,7 +45,7 @@ def find_layer(network: nn.Module, shape: Sequence[int]) -> str:
                 )
             )
     with torch.no_grad():
-        network.eval()(torch.zeros(1, 1, *shape))
+        network.eval()(torch.zeros(1, *shape))
     for hook in hooks:
         hook.remove()
     for least in (4, 2):
@@ -64,10 +64,10 @@ def keep_values(maps: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def gradcam(member: Member, images: Tensor, index: int) -> Array:
-    """Grad-CAM by MONAI (Selvaraju et al. 2017), (n, 1, …) → (n, …), ≥ 0, on the images' grid."""
+    """Grad-CAM by MONAI (Selvaraju et al. 2017), (n, C, …) → (n, …), ≥ 0, on the images' grid."""
     from monai.visualize import GradCAM
 
-    layer = find_layer(member.network, images.shape[2:])
+    layer = find_layer(member.network, images.shape[1:])
     network = copy.deepcopy(member).eval()
     for module in network.modules():
         if isinstance(module, nn.ReLU):
@@ -79,7 +79,7 @@ def gradcam(member: Member, images: Tensor, index: int) -> Array:
 
 
 def gradients(member: Member, images: Tensor, index: int) -> Tensor:
-    """Differentiate an output by the images, (n, 1, …) → the same shape."""
+    """Differentiate an output by the images, (n, C, …) → the same shape."""
     inputs = images.detach().clone().requires_grad_(True)
     with torch.enable_grad():
         (found,) = torch.autograd.grad(member.eval()(inputs)[:, index].sum(), inputs)
@@ -87,7 +87,7 @@ def gradients(member: Member, images: Tensor, index: int) -> Tensor:
 
 
 def smoothgrad(member: Member, images: Tensor, index: int) -> Array:
-    """Mean size of the gradient over noisy copies (Smilkov et al. 2017)."""
+    """Mean size of the gradient over noisy copies (Smilkov et al. 2017), summed over channels."""
     generator = torch.Generator().manual_seed(0)
     dims = tuple(range(1, images.ndim))
     spread = images.amax(dims, keepdim=True) - images.amin(dims, keepdim=True)
@@ -95,7 +95,7 @@ def smoothgrad(member: Member, images: Tensor, index: int) -> Array:
     for _ in range(SMOOTHING_SAMPLES):
         noise = torch.randn(images.shape, generator=generator) * SMOOTHING_NOISE * spread
         total += gradients(member, images + noise, index).abs()
-    return _numpy(total / SMOOTHING_SAMPLES)[:, 0]
+    return _numpy(total / SMOOTHING_SAMPLES).sum(axis=1)
 
 
 def integrated(member: Member, images: Tensor, index: int) -> Array:
@@ -108,12 +108,12 @@ def integrated(member: Member, images: Tensor, index: int) -> Array:
     total = torch.zeros_like(images)
     for point, weight in zip((points + 1) / 2, weights / 2, strict=True):
         total += float(weight) * gradients(member, images * float(point), index)
-    return _numpy(total * images)[:, 0]
+    return _numpy(total * images).sum(axis=1)
 
 
 @torch.no_grad()
 def occlusion(member: Member, images: Tensor, index: int) -> Array:
-    """Loss of the output when a block of the image is 0, spread over the block."""
+    """Loss of the output when a block of the image is 0 in all channels, spread over the block."""
     shape = images.shape[2:]
     side = max(1, round(OCCLUSION_SIDE * max(shape)))
     member.eval()
@@ -152,7 +152,7 @@ def randomised_similarity(
             if hasattr(module, "reset_parameters"):
                 cast(Any, module).reset_parameters()
     maps = METHODS[method](other, images, index)
-    inside = _numpy(images)[:, 0] != 0
+    inside = (_numpy(images) != 0).any(axis=1)
     if not inside.any() or np.ptp(own[inside]) == 0 or np.ptp(maps[inside]) == 0:
         return float("nan")
     return float(stats.spearmanr(own[inside], maps[inside]).statistic)

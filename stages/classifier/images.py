@@ -24,9 +24,9 @@ TOLERANCE_MM = 1e-3
 
 
 class Volume(NamedTuple):
-    """A 3D image in the order nearest to RAS+."""
+    """An image in the order nearest to RAS+, with channels or without."""
 
-    data: Array  # (x, y, z)
+    data: Array  # (…, x, y, z)
     affine: NDArray[np.float64]  # (4, 4), voxel → world, mm
 
     @property
@@ -120,19 +120,19 @@ def make_grid(
 
 
 def conform(data: Array, grid: Grid) -> Array:
-    """Average over blocks, (X, Y, Z) → (x, y, z), or one plane of it; edges are cut evenly."""
+    """Average over blocks, (…, X, Y, Z) → (…, x, y, z), or one plane; edges are cut evenly."""
     whole = [n // b for n, b in zip(grid.shape, grid.blocks, strict=True)]
-    cut = data[
-        tuple(slice(o, o + n * b) for o, n, b in zip(grid.offset, whole, grid.blocks, strict=True))
-    ]
+    x, y, z = (slice(o, o + n * b) for o, n, b in zip(grid.offset, whole, grid.blocks, strict=True))
+    cut = data[..., x, y, z]
     pairs = [size for n, b in zip(whole, grid.blocks, strict=True) for size in (n, b)]
-    small = cut.reshape(pairs).mean(axis=(1, 3, 5), dtype=np.float64).astype(np.float32)
+    split = cut.reshape(*cut.shape[:-3], *pairs)
+    small = split.mean(axis=(-5, -3, -1), dtype=np.float64).astype(np.float32)
     return small if not grid.plane else cut_plane(small, grid)
 
 
 def cut_plane(volume: Array, grid: Grid) -> Array:
-    """Cut the grid's plane out of a conformed volume."""
-    return np.ascontiguousarray(np.take(volume, grid.index, axis=PLANES[grid.plane]))
+    """Cut the grid's plane out of a conformed volume, (…, x, y, z)."""
+    return np.ascontiguousarray(np.take(volume, grid.index, axis=PLANES[grid.plane] - 3))
 
 
 def check_fits(volume: Volume, grid: Grid, path: str | Path, *, by_voxels: bool = False) -> None:
@@ -148,7 +148,7 @@ def check_fits(volume: Volume, grid: Grid, path: str | Path, *, by_voxels: bool 
     ValueError
         Another shape or voxel size; says both.
     """
-    found, wanted = volume.data.shape, grid.shape
+    found, wanted = volume.data.shape[-3:], grid.shape
     if tuple(found) != tuple(wanted):
         raise ValueError(
             f"{path}: shape {_times(found)}, the model expects {_times(wanted)}; run the same"

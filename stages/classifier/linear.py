@@ -69,7 +69,7 @@ def fit_ridge(X: Array, y: Array) -> LinearFit:
 def fit_member(
     member: Member, images: torch.Tensor, labels: torch.Tensor, *, seed: int
 ) -> LinearFit:
-    """Fit a linear member in place on scaled images, (n, 1, …)."""
+    """Fit a linear member in place on scaled images, (n, C, …)."""
     network = cast(Linear, member.network)
     with torch.no_grad():
         X = network.pool(images).flatten(1).double().numpy()

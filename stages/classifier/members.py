@@ -143,7 +143,7 @@ def list_outputs(
     ):
         for start in range(0, len(rows), job.recipe.batch_size):
             part = rows[start : start + job.recipe.batch_size]
-            raw = torch.from_numpy(np.ascontiguousarray(job.data.images[part]))[:, None]
+            raw = torch.from_numpy(np.ascontiguousarray(job.data.images[part]))
             with torch.no_grad():
                 outputs = program.eval()(raw).numpy()
             listed += [(name, int(i), o) for i, o in zip(part, outputs, strict=True)]
@@ -153,7 +153,7 @@ def list_outputs(
 
 
 def _all(data: Data, rows: Indices) -> torch.Tensor:
-    raw = torch.from_numpy(np.ascontiguousarray(data.images[rows]))[:, None]
+    raw = torch.from_numpy(np.ascontiguousarray(data.images[rows]))
     return data.scale(raw)
 
 

@@ -1,4 +1,4 @@
-"""Networks, (B, 1, x, y, z) or (B, 1, x, y) → (B, outputs); a dict of them beside.
+"""Networks, (B, C, x, y, z) or (B, C, x, y) → (B, outputs); a dict of them beside.
 
 The study's 3D CNN is not described in its text; ``CNN`` is a documented stand-in of the same
 family (Cole et al. 2017; Ueda et al. 2019): blocks of two 3³ convolutions with ReLU and max
@@ -26,7 +26,7 @@ class CNN(nn.Module):
     Parameters
     ----------
     shape
-        Of the input; pooling stops where a side would vanish.
+        Of the input, without channels; pooling stops where a side would vanish.
     norm
         ``none``, ``batch`` or ``group``.
     read
@@ -38,6 +38,7 @@ class CNN(nn.Module):
         shape: Sequence[int],
         outputs: int,
         *,
+        channels: int = 1,
         widths: Sequence[int] = (8, 16, 32, 64),
         convolutions: int = 2,
         norm: str = "none",
@@ -45,7 +46,7 @@ class CNN(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        dims, before, sides = len(shape), 1, list(shape)
+        dims, before, sides = len(shape), channels, list(shape)
         layers: list[nn.Module] = []
         for width in widths:
             for number in range(convolutions):
@@ -77,10 +78,15 @@ class SFCN(nn.Module):
     """
 
     def __init__(
-        self, shape: Sequence[int], outputs: int, *, widths: Sequence[int] = SFCN_WIDTHS
+        self,
+        shape: Sequence[int],
+        outputs: int,
+        *,
+        channels: int = 1,
+        widths: Sequence[int] = SFCN_WIDTHS,
     ) -> None:
         super().__init__()
-        dims, before, sides = len(shape), 1, list(shape)
+        dims, before, sides = len(shape), channels, list(shape)
         layers: list[nn.Module] = []
         for width in widths[:-1]:
             layers += [CONV[dims](before, width, 3, padding=1), BATCH_NORM[dims](width)]
@@ -107,11 +113,13 @@ class SFCN(nn.Module):
 class Linear(nn.Module):
     """Means over blocks of voxels, and one linear layer: the reference every network must beat."""
 
-    def __init__(self, shape: Sequence[int], outputs: int, *, blocks: int = 1) -> None:
+    def __init__(
+        self, shape: Sequence[int], outputs: int, *, channels: int = 1, blocks: int = 1
+    ) -> None:
         super().__init__()
         pool = {2: nn.AvgPool2d, 3: nn.AvgPool3d}[len(shape)]
         self.pool = pool(blocks)
-        self.head = nn.Linear(math.prod(side // blocks for side in shape), outputs)
+        self.head = nn.Linear(channels * math.prod(side // blocks for side in shape), outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Score images."""
@@ -121,7 +129,7 @@ class Linear(nn.Module):
 def _monai(name: str) -> Callable[..., nn.Module]:
     """Make a builder of one of MONAI's networks."""
 
-    def build(shape: Sequence[int], outputs: int) -> nn.Module:
+    def build(shape: Sequence[int], outputs: int, *, channels: int = 1) -> nn.Module:
         from monai.networks import nets
 
         if min(shape) < LEAST_MONAI:
@@ -130,9 +138,11 @@ def _monai(name: str) -> Callable[..., nn.Module]:
                 f" {LEAST_MONAI} per side; give a finer grid_mm or another network"
             )
         if name == "densenet121":
-            return nets.DenseNet121(spatial_dims=len(shape), in_channels=1, out_channels=outputs)
+            return nets.DenseNet121(
+                spatial_dims=len(shape), in_channels=channels, out_channels=outputs
+            )
         make = {"resnet10": nets.resnet10, "resnet18": nets.resnet18}[name]
-        return make(spatial_dims=len(shape), n_input_channels=1, num_classes=outputs)
+        return make(spatial_dims=len(shape), n_input_channels=channels, num_classes=outputs)
 
     return build
 

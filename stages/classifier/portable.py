@@ -38,7 +38,7 @@ def write_model(folder: Path, program: Program, card: Mapping[str, Any]) -> None
     program = program.cpu().eval()
     weights = {k: v.detach().contiguous().clone() for k, v in program.state_dict().items()}
     save_file(weights, folder / WEIGHTS)
-    example = torch.randn(2, 1, *program.architecture["shape"]).clamp(min=0)
+    example = torch.randn(2, *program.input_shape).clamp(min=0)
     export(program, example, folder / GRAPH)
     expected = program(example).detach().numpy()
     found = _session((folder / GRAPH).read_bytes()).run(None, {"image": example.numpy()})[0]
@@ -71,6 +71,8 @@ def export(program: Program, example: torch.Tensor, path: Path) -> None:
             dynamic_shapes={"image": {0: torch.export.Dim("batch", min=1)}},
             verbose=False,
         )
+    for node in exported.model.graph:  # each tells the source files of this machine it came from
+        node.metadata_props.pop("pkg.torch.onnx.stack_trace", None)
     exported.save(path, include_initializers=True, external_data=False)
 
 
@@ -131,7 +133,7 @@ class Judge:
         self._session = _session(file.read_bytes())
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Judge raw images, (B, 1, …) → logits (B, classes) or years (B, 1)."""
+        """Judge raw images, (B, C, …) → logits (B, classes) or years (B, 1)."""
         return np.asarray(self._session.run(None, {"image": images.astype(np.float32)})[0])
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from stages.classifier.calibration import Bias, correct_gap
-from stages.classifier.centring import load_of_arm
-from stages.classifier.cohort import BY_VOXELS, is_of_arm, participant_of
+from stages.classifier.cohort import BY_VOXELS, participant_of
 from stages.classifier.images import Grid, check_fits, conform, fingerprint
 from stages.classifier.models import choose_models, has_seen
 from stages.classifier.portable import Judge, read_card
 from stages.classifier.reading import read_output
+from stages.classifier.scans import Scan, find_scans, load_scan
 from stages.classifier.tables import number, read_people, write_rows
 
 logger = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ def run(
     registered: list[str],
     own: list[str],
     fractions: list[str],
+    alignments: list[str],
     models: list[str],
     model: str | None,
     predictions: str,
@@ -46,9 +47,10 @@ def run(
     rows: list[dict[str, Any]] = []
     given = [read_card(Path(model))["Arm"]] if model else []
     for name in dict.fromkeys([*given, *arm]):
-        for path in sorted(p for p in files if is_of_arm(p, name)):
-            rows += judge_image(path, models, model, name, people.get(participant_of(path), {}))
-    if model and not any(is_of_arm(path, given[0]) for path in files):
+        for found in find_scans(files, alignments, name):
+            person = people.get(participant_of(found.name), {})
+            rows += judge_image(found, models, model, name, person)
+    if model and not find_scans(files, alignments, given[0]):
         raise ValueError(
             f"{Path(scan).name}: no image of arm {given[0]}, which {model} was trained on; run"
             " preprocessing and harmonization as its card says"
@@ -63,22 +65,22 @@ def run(
 
 
 def judge_image(
-    path: str, models: list[str], model: str | None, arm: str, person: Mapping[str, str]
+    scan: Scan, models: list[str], model: str | None, arm: str, person: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     """Judge one image by every model that may, and by the one that was given."""
-    volume = load_of_arm(path, arm)
-    digest, who = fingerprint(volume.data), participant_of(path)
+    volume = load_scan(scan, arm)
+    digest, who = fingerprint(volume.data), participant_of(scan.name)
     chosen = choose_models(models, who, digest, arm)
     if model and (given := read_card(Path(model)))["Arm"] == arm:
         chosen.append((Path(model), given))
     rows: list[dict[str, Any]] = []
     for file, card in chosen:
         layout = Grid.from_json(card["Grid"])
-        check_fits(volume, layout, path, by_voxels=arm in BY_VOXELS)
-        output = Judge(file)(conform(volume.data, layout)[None, None])[0]
+        check_fits(volume, layout, scan.channels[0], by_voxels=arm in BY_VOXELS)
+        output = Judge(file)(conform(volume.data, layout)[None])[0]
         found = read_output(output, {"Classes": card["Classes"]}, temperature=card["Temperature"])
         row: dict[str, Any] = {
-            "filename": Path(path).name,
+            "filename": scan.name,
             "target": card["Target"],
             "arm": arm,
             "network": card["Network"],

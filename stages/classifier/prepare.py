@@ -10,18 +10,18 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from stages.classifier import cohort as parts_of
-from stages.classifier.centring import load_of_arm
 from stages.classifier.cohort import (
+    ALIGNED,
     BY_VOXELS,
     DEALT_HERE,
     REGISTERED,
     UNUSED,
     check_folds,
     check_leaks,
-    is_of_arm,
 )
 from stages.classifier.images import Volume, conform, fingerprint, make_grid
 from stages.classifier.provenance import origin_of
+from stages.classifier.scans import find_scans, load_scan
 from stages.classifier.tables import Row, read_people, read_rows, write_rows
 from stages.classifier.targets import CLASSIFICATION, Labels, find_target, read_labels
 
@@ -31,8 +31,13 @@ CONTENT = {
     "mnibrain": "Brain, linearly aligned with the template",
     "mnigm": "T1w where grey matter prevails, linearly aligned with the template",
     "mnigmfraction": "Fraction of grey matter, linearly aligned with the template",
+    "mnitissues": "Fractions of grey matter, white matter and fluid, linearly aligned with the"
+    " template, times the head's volume over the template's",
     "ownbrain": "Brain in its own frame and size, its centroid in the grid's middle",
+    "uprightbrain": "Brain in its own size, turned to lie as the template does",
+    "uprighthead": "Whole head in its own size, turned to lie as the template does",
 }
+CHANNELS = {"mnigmfraction": ("GM",), "mnitissues": ("GM", "WM", "CSF")}  # fractions; else T1w
 
 
 def run(
@@ -42,6 +47,7 @@ def run(
     registered: list[str],
     own: list[str],
     fractions: list[str],
+    alignments: list[str],
     dealt: str | None,
     cohort: str,
     images: str,
@@ -64,26 +70,27 @@ def run(
         participant or image in two parts.
     """
     people = read_people(participants)
-    paths = sorted(p for p in [*harmonized, *registered, *own, *fractions] if is_of_arm(p, arm))
-    paths = [p for p in paths if parts_of.participant_of(p) in people]
-    if not paths:
+    scans = find_scans([*harmonized, *registered, *own, *fractions], alignments, arm)
+    scans = [scan for scan in scans if parts_of.participant_of(scan.name) in people]
+    if not scans:
         how = "preprocessing, with profile mni-gm" if arm in DEALT_HERE else "harmonization with it"
         raise ValueError(f"arm {arm}: no images of participants in participants.tsv; run {how}")
-    first = load_of_arm(paths[0], arm)
-    layout = make_grid(first.data.shape, first.zooms, grid_mm=grid_mm)
-    stack = open_memmap(images, mode="w+", dtype="<f4", shape=(len(paths), *layout.input_shape))
+    first = load_scan(scans[0], arm)
+    layout = make_grid(first.data.shape[1:], first.zooms, grid_mm=grid_mm)
+    size = (len(scans), len(first.data), *layout.input_shape)
+    stack = open_memmap(images, mode="w+", dtype="<f4", shape=size)
     rows: list[Row] = []
-    for index, path in enumerate(paths):
-        volume = load_of_arm(path, arm)
-        _check_alike(volume, first, path, paths[0], by_voxels=arm in BY_VOXELS)
+    for index, scan in enumerate(scans):
+        volume = load_scan(scan, arm)
+        _check_alike(volume, first, scan.channels[0], scans[0].name, by_voxels=arm in BY_VOXELS)
         stack[index] = conform(volume.data, layout)
-        name = parts_of.participant_of(path)
+        name = parts_of.participant_of(scan.name)
         about = {c: people[name].get(c, "n/a") for c in ("age", "sex", "site")}
         rows.append(
             {
                 "row": str(index),
                 "participant_id": name,
-                "filename": Path(path).name,
+                "filename": scan.name,
                 "image_hash": fingerprint(volume.data),
                 **about,
             }
@@ -116,13 +123,16 @@ def run(
         logger.info("arm %s, target %s: %d participants", arm, name, len(parts))
     write_rows(cohort, rows)
     affine = layout.move_affine(first.affine)
-    if arm not in REGISTERED:  # heads lie anywhere in the world; only the grid is common
+    if (
+        arm not in REGISTERED and ALIGNED.get(arm) != "upright"
+    ):  # heads lie anywhere in the world; only the grid is common
         affine = layout.move_affine(np.diag([*layout.zooms, 1.0]))
     about_grid = {
         "Arm": arm,
-        "Space": SPACE if arm in REGISTERED else f"desc-{arm}",
+        "Space": SPACE if arm in REGISTERED else ALIGNED.get(arm, f"desc-{arm}"),
         "Content": CONTENT.get(arm, f"T1w as harmonization's arm {arm} gives it"),
-        "Intensity": "none" if arm == "mnigmfraction" else "standardise",
+        "Channels": list(CHANNELS.get(arm, ("T1w",))),
+        "Intensity": "none" if arm in CHANNELS else "standardise",
         "Grid": layout.to_json(),
         "Affine": affine.tolist(),
         "Targets": told,
@@ -157,8 +167,9 @@ def _check_alike(volume: Volume, first: Volume, path: str, other: str, *, by_vox
     has_one_size = by_voxels or np.allclose(volume.zooms, first.zooms, atol=1e-3)
     if volume.data.shape != first.data.shape or not has_one_size:
         raise ValueError(
-            f"{path}: shape {_times(volume.data.shape)} and voxels of {_times(volume.zooms)} mm,"
-            f" but {Path(other).name} has {_times(first.data.shape)} and {_times(first.zooms)} mm;"
+            f"{path}: shape {_times(volume.data.shape[1:])} and voxels of"
+            f" {_times(volume.zooms)} mm, but {other} has {_times(first.data.shape[1:])} and"
+            f" {_times(first.zooms)} mm;"
             " mixed shapes need harmonization with an arm that makes one grid"
         )
 

@@ -18,7 +18,7 @@ def standardise(images: Tensor) -> Tensor:
 
     Parameters
     ----------
-    images : tensor, (B, 1, …)
+    images : tensor, (B, C, …)
     """
     dims = tuple(range(1, images.ndim))
     inside = (images != 0).to(images.dtype)
@@ -69,7 +69,8 @@ class Member(nn.Module):
 class Program(nn.Module):
     """Scale images and average what the members say; the graph that is exported.
 
-    ``architecture`` is all that is needed to build it again around stored weights.
+    ``architecture`` is all that is needed to build it again around stored weights; its option
+    ``channels`` is 1 where it is not given.
     """
 
     def __init__(self, members: Sequence[Member], architecture: Mapping[str, Any]) -> None:
@@ -77,12 +78,17 @@ class Program(nn.Module):
         self.members = nn.ModuleList(members)
         self.architecture = dict(architecture)
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one image with its channels, (C, …)."""
+        return self.architecture["options"].get("channels", 1), *self.architecture["shape"]
+
     def scale(self, images: Tensor) -> Tensor:
         """Scale intensities, image by image."""
         return standardise(images) if self.architecture["scaling"] == "standardise" else images
 
     def forward(self, image: Tensor) -> Tensor:
-        """Score raw images, (B, 1, …) → logits (B, classes) or years (B, 1)."""
+        """Score raw images, (B, C, …) → logits (B, classes) or years (B, 1)."""
         x = self.scale(image)
         return torch.stack([member(x) for member in self.members]).mean(dim=0)
 

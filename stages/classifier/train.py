@@ -116,6 +116,8 @@ def run(
     if given:
         given.refuse_seen([rows[i] for i in (*parts.fold, *parts.test)])
     options = _options(network, layout, linear_mm, batch_size)
+    if stack.shape[1] > 1:
+        options["channels"] = stack.shape[1]
     if network in networks.SIZED:
         options |= {"widths": widths, "convolutions": convolutions}
     architecture = {

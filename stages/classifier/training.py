@@ -265,8 +265,11 @@ def _copy(member: Member) -> dict[str, Tensor]:
 
 
 def _layout(ndim: int) -> torch.memory_format:
-    """Put channels last: tensor cores want it, and oneDNN then reorders nothing between layers."""
-    return torch.channels_last_3d if ndim == 4 else torch.channels_last
+    """Put channels last, of volumes (5 sides) or planes (4).
+
+    Tensor cores want it, and oneDNN then reorders nothing between layers.
+    """
+    return torch.channels_last_3d if ndim == 5 else torch.channels_last
 
 
 def _tell(row: dict[str, Any]) -> str:

@@ -101,7 +101,7 @@ def plain(loader: DataLoader, shape: tuple[int, ...], epochs: int) -> None:
 def ours(images: np.ndarray, epochs: int, precision: str) -> None:
     """Train with the stage's loop."""
     AcceleratorState._reset_state(reset_partial_state=True)
-    data = Data(images, torch.arange(len(images)) % 2, standardise)
+    data = Data(images[:, None], torch.arange(len(images)) % 2, standardise)
     rows = np.arange(len(images))
     recipe = Recipe(epochs, BATCH, RATE, augment="light", may_flip=True, precision=precision)
     with tempfile.TemporaryDirectory() as folder:

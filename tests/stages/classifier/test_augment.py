@@ -36,11 +36,12 @@ def test_a_flip_mirrors_left_and_right():
 
 def test_strength_bounds_what_is_drawn():
     generator = torch.Generator().manual_seed(0)
-    for strength, scale in (("light", 0.03), ("strong", 0.08)):
+    for strength, scale in (("rigid", 0.0), ("light", 0.03), ("strong", 0.08)):
         matrix = draw(200, 3, strength, may_flip=False, generator=generator).matrix[:, :, :3]
         sizes = torch.linalg.det(matrix) ** (1 / 3)
         assert float((sizes - 1).abs().max()) <= scale + 1e-5
-        assert float((sizes - 1).abs().max()) > scale / 2
+        assert float((sizes - 1).abs().max()) >= scale / 2
+        assert float((matrix - torch.eye(3)).abs().max()) > 0.05
 
 
 def test_the_same_generator_draws_the_same():

@@ -1,11 +1,10 @@
 """Brains onto one grid by a shift alone."""
 
-import nibabel as nib
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from stages.classifier.centring import SHAPE, SPACING_MM, centre, load_of_arm
+from stages.classifier.centring import SHAPE, SPACING_MM, centre
 from stages.classifier.images import Volume
 
 MIDDLE = (np.array(SHAPE) - 1) / 2
@@ -36,14 +35,3 @@ def test_the_affine_tells_where_voxels_came_from():
         ellipsoid((80,) * 3, np.full(3, 2.0), at=np.array([70.0, 90.0, 80.0]), radii=np.full(3, 50))
     )
     assert np.allclose((found.affine @ [*MIDDLE, 1])[:3], [70, 90, 80], atol=0.2)
-
-
-def test_arms_choose_and_empty_images_are_refused(tmp_path):
-    path = tmp_path / "sub-1_desc-brain_T1w.nii.gz"
-    volume = ellipsoid((40,) * 3, np.full(3, 4.0), at=np.full(3, 80.0), radii=np.full(3, 50))
-    nib.Nifti1Image(volume.data, volume.affine).to_filename(path)
-    assert load_of_arm(path, "mnibrain").data.shape == (40,) * 3
-    assert load_of_arm(path, "ownbrain").data.shape == SHAPE
-    nib.Nifti1Image(volume.data * 0, volume.affine).to_filename(path)
-    with pytest.raises(ValueError, match=r"sub-1_desc-brain.*no voxel differs from 0"):
-        load_of_arm(path, "ownbrain")

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from stages.classifier.cohort import (
+    channel_of,
     check_folds,
     check_leaks,
     draw_parts,
-    is_of_arm,
     take_parts,
 )
 from stages.classifier.targets import CLASSIFICATION, Labels
@@ -130,11 +130,14 @@ def test_a_person_or_an_image_in_two_parts_is_a_leak(column):
 
 def test_images_are_told_by_name():
     name = "sub-1/anat/sub-1_space-MNI152NLin2009aSym_res-1_{}.nii.gz"
-    assert is_of_arm(name.format("desc-GM_T1w"), "mnigm")
-    assert is_of_arm(name.format("label-GM_probseg"), "mnigmfraction")
-    assert not is_of_arm(name.format("desc-GM_T1w"), "mnibrain")
-    assert is_of_arm("sub-1_desc-resize_T1w.nii.gz", "resize")
-    assert is_of_arm(name.format("desc-brain_T1w"), "mnibrain")
-    assert not is_of_arm(name.format("desc-brain_T1w"), "ownbrain")
-    assert is_of_arm("sub-1_desc-brain_T1w.nii.gz", "ownbrain")
-    assert not is_of_arm("sub-1_desc-brain_T1w.nii.gz", "mnibrain")
+    assert channel_of(name.format("desc-GM_T1w"), "mnigm") == 0
+    assert channel_of(name.format("label-GM_probseg"), "mnigmfraction") == 0
+    for number, label in enumerate(("GM", "WM", "CSF")):
+        assert channel_of(name.format(f"label-{label}_probseg"), "mnitissues") == number
+    assert channel_of("sub-1_label-GM_probseg.nii.gz", "mnitissues") is None
+    assert channel_of(name.format("desc-GM_T1w"), "mnibrain") is None
+    assert channel_of("sub-1_desc-resize_T1w.nii.gz", "resize") == 0
+    assert channel_of(name.format("desc-brain_T1w"), "mnibrain") == 0
+    assert channel_of(name.format("desc-brain_T1w"), "ownbrain") is None
+    assert channel_of("sub-1_desc-brain_T1w.nii.gz", "ownbrain") == 0
+    assert channel_of("sub-1_desc-brain_T1w.nii.gz", "mnibrain") is None

@@ -70,7 +70,7 @@ def test_monais_default_would_put_the_minimum_there():
 
 def test_gradcam_is_captums():
     member, images = random_member(), torch.rand(2, 1, SIDE, SIDE, SIDE)
-    name = explanation.find_layer(member.network, (SIDE,) * 3)
+    name = explanation.find_layer(member.network, (1, SIDE, SIDE, SIDE))
     layer = dict(member.network.named_modules())[name]
     ours = explanation.gradcam(member, images, 1)
     theirs = captum.LayerGradCam(member, layer).attribute(images, target=1, relu_attributions=True)

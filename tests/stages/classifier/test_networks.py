@@ -129,11 +129,11 @@ def test_quantities_come_out_in_their_own_units():
 def test_training_and_evaluation_mode_agree_once_statistics_are_settled():
     """Small batches and few steps leave the running means behind; settled, both modes agree."""
     torch.manual_seed(0)
-    images = np.random.default_rng(0).normal(5, 3, size=(16, 24, 24, 24)).astype(np.float32)
+    images = np.random.default_rng(0).normal(5, 3, size=(16, 1, 24, 24, 24)).astype(np.float32)
     data = Data(images, torch.arange(16) % 2, lambda x: x)
     rows = np.arange(16)
     member = build_member("bn", (24, 24, 24), classes=2)
-    whole = torch.from_numpy(images)[:, None]
+    whole = torch.from_numpy(images)
     with torch.no_grad():
         as_trained = member.train()(whole)
         fresh = build_member("bn", (24, 24, 24), classes=2)

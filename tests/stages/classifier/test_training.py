@@ -27,14 +27,14 @@ def toy(n=20, side=8, seed=0):
     labels = np.arange(n) % 2
     images = rng.normal(1, 0.3, size=(n, side, side, side)).astype(np.float32)
     images[labels == 1, 2:5, 2:5, 2:5] += 0.7
-    return Data(images, torch.from_numpy(labels), standardise)
+    return Data(images[:, None], torch.from_numpy(labels), standardise)
 
 
 def train(state, recipe=RECIPE, *, data=None, name="gn", seed=3, **sizes):
     data = toy() if data is None else data
     torch.manual_seed(11)
     classes = 0 if data.is_quantity else 2
-    member = build_member(name, data.images.shape[1:], classes=classes, **sizes)
+    member = build_member(name, data.images.shape[2:], classes=classes, **sizes)
     rows = np.arange(len(data.images))
     return fit(member, data, rows[:14], rows[14:], recipe, seed=seed, state=state)
 
@@ -126,7 +126,7 @@ def test_a_planted_difference_is_learnt(tmp_path):
 @pytest.mark.parametrize("bins", [1, 20])
 def test_quantities_are_learnt_in_their_units(tmp_path, bins):
     plain = toy(40)
-    years = 50 + 20 * plain.images[:, 2:5, 2:5, 2:5].mean(axis=(1, 2, 3))
+    years = 50 + 20 * plain.images[:, 0, 2:5, 2:5, 2:5].mean(axis=(1, 2, 3))
     data = Data(plain.images, torch.from_numpy(years.astype(np.float32)), standardise)
     recipe = replace(RECIPE, epochs=15, augment="none", schedule="cosine")
     name = "sfcn" if bins > 1 else "bn"
@@ -145,7 +145,7 @@ def test_the_penalty_shrinks_kernels_and_is_in_no_loss_that_is_reported(tmp_path
 
 def test_balanced_classes_weigh_alike():
     labels = torch.tensor([0] * 9 + [1])
-    data = Data(np.zeros((10, 4, 4, 4), "f4"), labels, standardise)
+    data = Data(np.zeros((10, 1, 4, 4, 4), "f4"), labels, standardise)
     member = build_member("gn", (4, 4, 4), classes=2)
     loss = make_loss(member, data, np.arange(10), balance=True)
     always_first = torch.tensor([[2.0, -2.0]]).repeat(10, 1)
@@ -162,17 +162,17 @@ def test_the_cosine_goes_from_the_rate_to_nothing():
 
 def test_statistics_are_those_of_the_images_when_nobody_validates(tmp_path):
     data = toy()
-    member = build_member("bn", data.images.shape[1:], classes=2)
+    member = build_member("bn", data.images.shape[2:], classes=2)
     rows = np.arange(20)
     found = fit(member, data, rows, rows[:0], RECIPE, seed=0, state=tmp_path / "state").member
     convolution, norm = found.network.features[:2]
     with torch.no_grad():
-        seen = convolution(standardise(torch.from_numpy(data.images)[:, None]))
+        seen = convolution(standardise(torch.from_numpy(data.images)))
     assert torch.allclose(norm.running_mean, seen.mean(dim=(0, 2, 3, 4)), atol=1e-4)
 
 
 def test_batches_come_in_order_and_a_lonely_last_one_is_left_out():
-    images = np.arange(7, dtype=np.float32)[:, None, None, None] * np.ones((1, 2, 2, 2), "f4")
+    images = np.arange(7, dtype=np.float32).reshape(-1, 1, 1, 1, 1) * np.ones((2, 2, 2), "f4")
     found = [
         (list(rows), batch[:, 0, 0, 0, 0].tolist())
         for rows, batch in batches(images, np.array([6, 1, 3, 0, 2]), 2, smallest=2)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
-from scipy import ndimage
+from scipy import io, ndimage
 
 import specs
 from stages.classifier import combine, evaluate, explain, predict, prepare, train
@@ -14,6 +14,7 @@ from stages.classifier.tables import write_rows
 
 SPEC = specs.load("classifier")
 SIDE = 16
+INPUTS = ("harmonized", "registered", "own", "fractions")
 REGION = (slice(3, 7), slice(9, 13), slice(6, 10))  # where the classes differ
 PATTERN = np.repeat([1.0, -1.0], 2)[:, None, None]
 
@@ -52,7 +53,11 @@ def write_cohort(root, images, sexes, ages, *, arm="mnigm", zoom=4.0, sites=None
     description = {"Name": "toys", "GeneratedBy": [{"Name": "phantom"}]}
     (root / "dataset_description.json").write_text(json.dumps(description))
     return SimpleNamespace(
-        images=paths, participants=str(root / "participants.tsv"), root=root, arm=arm
+        images=paths,
+        alignments=[],
+        participants=str(root / "participants.tsv"),
+        root=root,
+        arm=arm,
     )
 
 
@@ -63,6 +68,28 @@ def planted(root, *, n=40, effect=0.5, seed=0, arm="mnigm"):
     ages = rng.uniform(20, 80, n).round(1)
     images = [head(rng, effect=effect if sex == "M" else -effect) for sex in sexes]
     return write_cohort(root, images, sexes, ages, arm=arm)
+
+
+def sized(root, *, n=40, effect=0.06, seed=0):
+    """Write fractions of tissues whose classes differ in head size alone, which alignment hides."""
+    rng = np.random.default_rng(seed)
+    sexes = ["F", "M"] * (n // 2)
+    cohort = write_cohort(root, [head(rng) for _ in sexes], sexes, rng.uniform(20, 80, n).round(1))
+    cohort.arm, heads, cohort.images = "mnitissues", cohort.images, []
+    for path, sex in zip(heads, sexes, strict=True):
+        grey = np.clip(nib.load(path).get_fdata(dtype=np.float32) / 3, 0, 1)
+        rest = np.where(grey > 0, 1 - grey, 0)
+        stem = path.removesuffix("_desc-GM_T1w.nii.gz")
+        for label, fraction in {"GM": grey, "WM": 0.6 * rest, "CSF": 0.4 * rest}.items():
+            cohort.images.append(f"{stem}_label-{label}_probseg.nii.gz")
+            image = nib.Nifti1Image(fraction.astype(np.float32), nib.load(path).affine)
+            image.to_filename(cohort.images[-1])
+        ratio = 1 + (effect if sex == "M" else -effect) + 0.02 * rng.normal()
+        matrix = np.concatenate([np.diag([ratio, 1.0, 1.0]).ravel(), np.zeros(3)])[:, None]
+        name = stem.partition("_space")[0] + "_from-T1w_to-MNI152NLin2009aSym_mode-image_xfm.mat"
+        io.savemat(name, {"AffineTransform_double_3_3": matrix, "fixed": np.zeros((3, 1))})
+        cohort.alignments.append(name)
+    return cohort
 
 
 def defaults(step, **given):
@@ -88,7 +115,7 @@ def run_prepare(cohort, out, *, dealt=None, seed=0, **params):
     params.setdefault("target", ["sex"])
     prepare.run(
         participants=cohort.participants,
-        **_by_input(cohort.images, arm),
+        **_by_input(cohort.images, arm, cohort.alignments),
         dealt=dealt,
         **{k: str(v) for k, v in outputs.items()},
         **defaults("prepare", **params),
@@ -138,7 +165,7 @@ def run_predict(cohort, index, out, *, models=(), model=None, **params):
     predict.run(
         scan="sub_T1w.nii.gz",
         participants=cohort.participants,
-        **_by_input([cohort.images[index]], cohort.arm),
+        **_of_person(cohort, index),
         models=[str(f / "model.json") for f in models],
         model=None if model is None else str(model),
         predictions=str(path),
@@ -158,7 +185,7 @@ def run_explain(cohort, index, models, out, **params):
     params = {"target": "sex", "arm": cohort.arm, "explained": "bn", **params}
     explain.run(
         scan="sub_T1w.nii.gz",
-        **_by_input([cohort.images[index]], cohort.arm),
+        **_of_person(cohort, index),
         models=[str(f / "model.json") for f in models],
         **outputs,
         **defaults("explain", **params),
@@ -187,10 +214,18 @@ def run_evaluate(cohort, folders, out, **params):
     return {name: Path(path) for name, path in outputs.items()}
 
 
-def _by_input(images, arm):
+def _of_person(cohort, index):
+    """Give the files of one person to the inputs that take them."""
+    each = len(cohort.images) // max(1, len(cohort.alignments) or len(cohort.images))
+    own = cohort.images[index * each : (index + 1) * each]
+    return _by_input(own, cohort.arm, cohort.alignments[index : index + 1])
+
+
+def _by_input(images, arm, alignments):
     """Give images to the input that takes the arm's, nothing to the others."""
     kind = "registered" if arm.startswith("mni") else "own" if arm == "ownbrain" else "harmonized"
-    return {"harmonized": [], "registered": [], "own": [], "fractions": []} | {kind: images}
+    kind = "fractions" if arm == "mnitissues" else kind
+    return {**{key: [] for key in INPUTS}, kind: images, "alignments": alignments}
 
 
 def _model_files(folder):
