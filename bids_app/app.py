@@ -28,7 +28,7 @@ from bids_app import (
     validation,
 )
 from bids_app.config import Config
-from bids_app.errors import AppError, Exit, exit_of_os_error, tell_os_error
+from bids_app.errors import AppError, Exit, exit_of_os_error, remedy_for, tell_os_error
 from bids_app.plan import Plan, has_inputs, make_plan
 from specs import Spec
 
@@ -136,6 +136,11 @@ def run(config: Config) -> Exit:
         code, reason = exit_of_os_error(error, Exit.IO), tell_os_error(error)
     except MemoryError:
         code, reason = Exit.TEMPORARY, NO_MEMORY
+    except RuntimeError as error:
+        remedy = remedy_for(str(error))
+        if not remedy:
+            raise
+        code, reason = Exit.TEMPORARY, f"{error}{remedy}"
     finally:
         record.finish_run(config, this, stages, participants, roots, outcome, code, reason, invalid)
     return _say_exit(code, reason)

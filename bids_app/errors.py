@@ -41,6 +41,7 @@ PASSING = {
     errno.ENFILE: "too many files are open on this machine",
     errno.EAGAIN: "too many processes or locks: raise the limit (ulimit -u)",
 }
+NO_THREAD = "can't start new thread"  # what Python says of EAGAIN
 CLEANED = (
     "the work folder is gone; was it cleaned up meanwhile? Give one that is kept with -w, then run"
     " again: it goes on where it stopped"
@@ -65,7 +66,7 @@ def exit_of_os_error(error: OSError, otherwise: Exit) -> Exit:
 
 def remedy_for(said: str) -> str:
     """Say what to do about a system's error that is known by its text alone; nothing if unknown."""
-    number = re.search(r"\[Errno (\d+)\]", said)
+    number = re.search(r"\[Errno (\d+)\]", said.replace(NO_THREAD, f"[Errno {errno.EAGAIN}]"))
     remedy = PASSING.get(int(number[1])) if number else None
     return f"; {remedy}, then run again: it goes on where it stopped" if remedy else ""
 

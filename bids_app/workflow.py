@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -10,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import specs
-from bids_app import hpc
+from bids_app import hpc, log
 from bids_app.config import Config
-from bids_app.errors import Exit
+from bids_app.errors import NO_THREAD, Exit
 from bids_app.execute import FAILED, Context, read_state, was_started, write_state
 from bids_app.launch import let_forks_die_with_us
 from specs.job import Job
@@ -181,20 +182,27 @@ def run_workflow(workflow: "Workflow", config: Config, run_dir: Path) -> None:
     let_forks_die_with_us()
     # Nipype sleeps until a time of day, which is for days if the clock is set back meanwhile.
     base.time = time.monotonic
+    threading.excepthook = _note_end_of_thread
     if config.plugin != "MultiProc":
         workflow.run(plugin=config.plugin, plugin_args=dict(config.plugin_args))
         return
     from nipype.pipeline.plugins.multiproc import MultiProcPlugin
 
     class MultiProc(MultiProcPlugin):
-        """Nipype's plugin, which waits for ever for a worker that was killed, made to notice."""
+        """Nipype's plugin, which waits for ever for a worker that was killed, made to notice.
+
+        So it does if the thread that feeds the workers ended, for want of one more thread.
+        """
 
         def _async_callback(self, future: Any) -> None:
             if not future.exception():
                 super()._async_callback(future)
 
         def _get_result(self, taskid: int) -> Any:
+            is_fed = self.pool._executor_manager_thread.is_alive()
             future = self._task_obj[taskid]
+            if not is_fed and not future.done():
+                return {"result": None, "traceback": [f"RuntimeError: {NO_THREAD}\n"]}
             if future.done() and (error := future.exception()):
                 killed = isinstance(error, BrokenProcessPool)
                 what = (
@@ -206,6 +214,12 @@ def run_workflow(workflow: "Workflow", config: Config, run_dir: Path) -> None:
 
     arguments = {"n_procs": config.nprocs, "memory_gb": config.memory_gb}
     workflow.run(plugin=MultiProc(plugin_args=arguments | dict(config.plugin_args)))
+
+
+def _note_end_of_thread(end: threading.ExceptHookArgs) -> None:
+    """Keep a traceback for the log's file; what follows from the end is told in its place."""
+    error = end.exc_value or end.exc_type()
+    log.logger.debug("a thread ended: %s", error, exc_info=error)
 
 
 def _run_on_cluster(workflow: "Workflow", config: Config, record: Path) -> None:

@@ -148,6 +148,39 @@ def test_file_descriptors_run_out(app, data, whole, tmp_path, tally, files, runn
     tally("file descriptors run out", 1)
 
 
+@pytest.fixture
+def group():
+    """A control group that can limit the number of processes; skipped where none can be made."""
+    for hierarchy in ("/sys/fs/cgroup/pids", "/sys/fs/cgroup"):
+        folder = Path(hierarchy) / f"brainstages-{os.getpid()}"
+        try:
+            folder.mkdir()
+        except OSError:
+            continue
+        try:
+            if (folder / "pids.max").exists():
+                yield folder
+                return
+        finally:
+            folder.rmdir()
+    pytest.skip("no control group for processes can be made here")
+
+
+@pytest.mark.parametrize("runner", ["inprocess", "subprocess"])
+@pytest.mark.parametrize("processes", [1, 2, 3, 4, 5, 6, 7, 8])
+def test_processes_and_threads_run_out(app, data, whole, group, tmp_path, tally, processes, runner):
+    """As by ulimit -u: at the first thread, at a worker, at what feeds the workers, at a stage."""
+    (group / "pids.max").write_text(str(processes))
+    join = f"import os\nopen({str(group / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))"
+    out = tmp_path / "out"
+    command = (data, out, "participant", "group", "-w", tmp_path / "work", "--runner", runner)
+    run = app.run(*command, before=join)
+    check_said(run, out, {0, 75}, "ulimit -u")
+    assert not run.orphans()
+    check_goes_on(app, command, whole, out)
+    tally("processes and threads run out", 1)
+
+
 def test_read_only_outputs(app, data, whole, tmp_path, tally):
     with mounted(tmp_path / "small", "size=50m") as small:
         out = small / "out"
