@@ -1,4 +1,4 @@
-"""Alignments as preprocessing writes them: ITK affines, read, measured, and used to turn heads.
+"""Alignments as preprocessing writes them, ITK affines: read, measured, used to turn heads.
 
 A head turned upright keeps its size, which tells much of sex and which alignment by 12 parameters
 takes away, and needs no cohort: a person alone is placed as all others were.
@@ -14,9 +14,9 @@ from scipy.io.matlab import MatReadError
 from stages.classifier.images import Volume
 
 KINDS = ("AffineTransform_double_3_3", "MatrixOffsetTransformBase_double_3_3")
-SHAPE = (96, 120, 96)  # 192 × 240 × 192 mm, room for any head down to the palate
+SHAPE = (96, 120, 88)  # 192 × 240 × 176 mm, room for any head above the template's lower border
 SPACING_MM = 2.0
-FIRST_MM = (-95.0, -128.0, -84.0)  # middle of the first voxel, from the anterior commissure, RAS+
+FIRST_MM = (-95.0, -128.0, -72.0)  # middle of the first voxel, from the anterior commissure, RAS+
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -48,6 +48,29 @@ def read_alignment(path: str | Path) -> NDArray[np.float64]:
 def volume_ratio(alignment: NDArray[np.float64]) -> float:
     """Say how much larger a head is than the template it was aligned with."""
     return float(np.linalg.det(alignment[:3, :3]))
+
+
+def keep_head(volume: Volume) -> Volume:
+    """Set to 0 what is not head: noise around it, and with it where the field of view ends.
+
+    Head is the largest connected part above t₂ + 0.1 (t₉₈ - t₂), percentiles of voxels that are not
+    0 (Smith 2002, Hum Brain Mapp 17:143-155), with the holes in it.
+
+    Raises
+    ------
+    ValueError
+        Nothing but zeros.
+    """
+    values = volume.data[volume.data != 0]
+    if not values.size:
+        raise ValueError("no voxel differs from 0; run preprocessing on the head again")
+    low, high = np.percentile(values, [2, 98])
+    parts, _ = ndimage.label(volume.data > low + 0.1 * (high - low))
+    sizes = np.bincount(parts.ravel())[1:]
+    if not sizes.size:
+        return volume
+    head = ndimage.binary_fill_holes(parts == 1 + int(sizes.argmax()))
+    return Volume(np.where(head, volume.data, 0).astype(np.float32), volume.affine)
 
 
 def turn_upright(volume: Volume, alignment: NDArray[np.float64]) -> Volume:

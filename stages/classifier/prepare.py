@@ -35,7 +35,7 @@ CONTENT = {
     " template, times the head's volume over the template's",
     "ownbrain": "Brain in its own frame and size, its centroid in the grid's middle",
     "uprightbrain": "Brain in its own size, turned to lie as the template does",
-    "uprighthead": "Whole head in its own size, turned to lie as the template does",
+    "uprighthead": "Whole head in its own size, turned to lie as the template does, 0 around it",
 }
 CHANNELS = {"mnigmfraction": ("GM",), "mnitissues": ("GM", "WM", "CSF")}  # fractions; else T1w
 

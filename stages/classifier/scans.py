@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.classifier.alignment import read_alignment, turn_upright, volume_ratio
+from stages.classifier.alignment import keep_head, read_alignment, turn_upright, volume_ratio
 from stages.classifier.centring import centre
 from stages.classifier.cohort import ALIGNED, DEALT_HERE, channel_of, scan_key
 from stages.classifier.images import Volume, load
+
+CLEANED = {"ownbrain": centre, "uprighthead": keep_head}
 
 
 @dataclass(frozen=True)
@@ -74,14 +76,14 @@ def load_scan(scan: Scan, arm: str) -> Volume:
                 f"{path}: shape {volume.data.shape}, {scan.name} has {first.data.shape}; run"
                 " preprocessing again"
             )
-    if scan.alignment is None:
-        if arm != "ownbrain":
-            return Volume(np.stack([volume.data for volume in volumes]), first.affine)
+    if arm in CLEANED:
         try:
-            first = centre(first)
+            first = CLEANED[arm](first)
         except ValueError as error:
             raise ValueError(f"{scan.channels[0]}: {error}") from error
-        return Volume(first.data[None], first.affine)
+        volumes = [first]
+    if scan.alignment is None:
+        return Volume(np.stack([volume.data for volume in volumes]), first.affine)
     alignment = read_alignment(scan.alignment)
     if ALIGNED[arm] == "upright":
         first = turn_upright(first, alignment)

@@ -10,6 +10,7 @@ from stages.classifier.alignment import (
     FIRST_MM,
     SHAPE,
     SPACING_MM,
+    keep_head,
     read_alignment,
     turn_upright,
     volume_ratio,
@@ -54,6 +55,24 @@ def test_a_turned_head_lies_as_one_that_never_was_and_keeps_its_size():
     assert found.data.shape == SHAPE and found.zooms == (SPACING_MM,) * 3
     assert np.abs(found.data - formula(places).reshape(SHAPE)).max() < 0.03
     assert np.allclose(found.affine[:3, 3], FIRST_MM)
+
+
+def test_only_the_head_stays_wherever_the_field_of_view_ends():
+    """Noise around heads differs with the field of view; what is kept does not."""
+    rng = np.random.default_rng(0)
+    grid = np.indices((40, 44, 36)) - np.array([20, 22, 18]).reshape(3, 1, 1, 1)
+    far = np.sqrt((grid**2).sum(axis=0))
+    head = np.where(far < 14, 500 + 60 * rng.normal(size=far.shape), 0).astype(np.float32)
+    head[far < 4] = 5.0  # a dark ventricle, or sinus
+    noise = 8 * np.abs(rng.normal(size=far.shape))
+    noise[2:4, 2:4, 2:4] = 400.0  # something bright that is no head
+    wide = np.where(far < 14, head, noise).astype(np.float32)
+    narrow = wide.copy()
+    narrow[:5], narrow[:, -6:] = 0, 0
+    for image in (wide, narrow):
+        assert np.array_equal(keep_head(Volume(image, np.eye(4))).data, head)
+    with pytest.raises(ValueError, match="no voxel differs from 0"):
+        keep_head(Volume(head * 0, np.eye(4)))
 
 
 def test_broken_alignments_are_refused(tmp_path):

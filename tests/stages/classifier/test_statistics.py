@@ -195,12 +195,33 @@ def test_the_temperature_is_the_likeliest():
     hot = 4 * honest
     found = fit_temperature(hot, true)
     best = optimize.brute(
-        lambda t: log_loss(hot, true, float(t[0])), [(0.2, 15)], Ns=400, finish=None
+        lambda t: log_loss(hot, true, float(t[0]), smooth=True), [(0.2, 15)], Ns=400, finish=None
     )
     assert found == pytest.approx(float(best), rel=0.02)
     assert statistics.ece(true, softmax(hot, found)) < statistics.ece(true, softmax(hot))
     assert (softmax(hot, found).argmax(axis=1) == hot.argmax(axis=1)).all()
     assert fit_temperature(hot[:5], true[:5]) == 1.0
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_the_smoothed_loss_is_that_of_platts_targets(k):
+    rng = np.random.default_rng(0)
+    labels, logits = np.arange(10) % k, rng.normal(size=(10, k))
+    p, total = softmax(logits, 1.7), 0.0
+    for row, label in zip(p, labels, strict=True):
+        same = int((labels == label).sum())
+        targets = np.full(k, 1 / (same + 2) / (k - 1))
+        targets[label] = (same + 1) / (same + 2)
+        total -= float(targets @ np.log(row)) / 10
+    assert log_loss(logits, labels, 1.7, smooth=True) == pytest.approx(total)
+
+
+def test_few_cases_all_judged_right_ask_for_no_certainty():
+    """23 cases of 23 right: likelihood alone would take the least temperature that is allowed."""
+    true = np.arange(23) % 2
+    logits = np.where(np.eye(2)[true] == 1, 1.0, -1.0) * (1 + np.arange(23) / 23)[:, None]
+    p = softmax(logits, fit_temperature(logits, true)).max(axis=1)
+    assert 0.8 < p.mean() < 0.97
 
 
 def test_the_corrected_gap_does_not_depend_on_age():
