@@ -81,33 +81,30 @@ def draw_samples(
 def draw_translation(
     path: Path, before: Array, after: Array, returned: Array, grid: Grid, title: str
 ) -> None:
-    """Draw a participant's slices before, after, difference, and back."""
+    """Draw a participant's slices before, after, difference, and back.
+
+    A row is one picture: drawn for everybody, a panel per slice would take longer than translation.
+    """
     picks = _picks(before, grid)
-    figure, axes = plt.subplots(
-        4,
-        len(picks),
-        figsize=(max(4.5, 1.7 * len(picks) + 0.8), 7),
-        squeeze=False,
-        layout="constrained",
+    width = _slice(before, picks[0][0]).shape[0]
+    first, then, back = (
+        np.concatenate([_slice(a, k) for k, _ in picks]) for a in (before, after, returned)
     )
-    for column, (k, label) in enumerate(picks):
-        _grey(axes[0, column], _slice(before, k))
-        _grey(axes[1, column], _slice(after, k))
-        shown = _change(axes[2, column], (_slice(after, k) - _slice(before, k)) / 2, 0.4)
-        _grey(axes[3, column], _slice(returned, k))
-        axes[0, column].set_title(label, fontsize=7)
-    for row, name in enumerate(("before", "translated", "difference", "and back")):
-        axes[row, 0].text(
-            -0.08,
-            0.5,
-            name,
-            rotation=90,
-            va="center",
-            ha="right",
-            fontsize=8,
-            transform=axes[row, 0].transAxes,
-        )
-    figure.colorbar(shown, ax=axes[2].tolist(), shrink=0.8, label="share of range")
+    size = (max(4.5, 1.7 * len(picks) + 0.8), 7)
+    figure, axes = plt.subplots(4, 1, figsize=size, layout="constrained")
+    for panel, row, name in (
+        (axes[0], first, "before"),
+        (axes[1], then, "translated"),
+        (axes[3], back, "and back"),
+    ):
+        _grey(panel, row)
+        panel.set_title(name, fontsize=8, loc="left")
+    shown = _change(axes[2], (then - first) / 2, 0.4)
+    axes[2].set_title("difference", fontsize=8, loc="left")
+    for i, (_, label) in enumerate(picks):
+        x = (i + 0.5) * width
+        axes[0].text(x, 0, label, fontsize=7, color="0.7", ha="center", va="bottom")
+    figure.colorbar(shown, ax=axes.tolist(), shrink=0.4, label="difference, share of range")
     figure.suptitle(f"{title}; {SYNTHETIC}", fontsize=9)
     _save(figure, path)
 
