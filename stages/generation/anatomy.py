@@ -7,7 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, stats
 
-Pixels = NDArray[np.uint8]
+from stages.generation.instruments import Slices
+from stages.generation.slices import Pixels, blur
+from stages.generation.tables import Row
+from stages.generation.verdicts import HELD_OUT, SYNTHETIC, name_blurred
+
 Array = NDArray[np.float64]
 
 BRAIN_SHARE = 0.12  # of the brightest percentile; darker is background unless enclosed
@@ -48,6 +52,30 @@ def compare(made: Mapping[str, Array], real: Mapping[str, Array]) -> list[dict[s
                 "n_real": len(real[name]),
             }
         )
+    return rows
+
+
+def compare_anatomy(
+    train: Slices,
+    held_out: Slices,
+    made: dict[str, tuple[Slices, list[Row]]],
+    groups: list[str],
+    sizes: list[int],
+) -> list[dict[str, Any]]:
+    """Compare measures of synthetic and held-out slices with those of training slices.
+
+    Held-out slices come through the models' resolution too: fine detail counts in every measure.
+    """
+    rows = []
+    for group in groups:
+        real = measure(train.of(group))
+        sets = {f"{SYNTHETIC} ({c})": s.of(group) for c, (s, _) in made.items()}
+        sets[HELD_OUT] = held_out.of(group)
+        sets |= {name_blurred(size): blur(held_out.of(group), size) for size in sizes}
+        for name, pixels in sets.items():
+            if len(pixels):
+                found = compare(measure(pixels), real)
+                rows += [{"slices": name, "group": group, **row} for row in found]
     return rows
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from stages.generation import anatomy, figures, verdicts
+from stages.generation import figures, verdicts
+from stages.generation.anatomy import compare_anatomy
 from stages.generation.build import read_card
 from stages.generation.findings import cell_rows, describe_findings
 from stages.generation.generator import STABLE_DIFFUSION
@@ -27,9 +28,9 @@ from stages.generation.similarity import (
     manifold_scores,
     mean_ms_ssim,
 )
-from stages.generation.slices import SIZE, Pixels, to_pixels, to_tensor
+from stages.generation.slices import SIZE, Pixels, blur
 from stages.generation.tables import Row, read_rows, write_rows
-from stages.generation.verdicts import HELD_OUT, SYNTHETIC, TRAINING, Judged
+from stages.generation.verdicts import HELD_OUT, SYNTHETIC, TRAINING, Judged, name_blurred
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +74,8 @@ def run(
     tools, about = make_instruments(
         train, held_out, groups, evaluation_size, components, judge_epochs, seed
     )
-    judged = judge_all(tools, train, held_out, made, {c: k["Size"] for c, k in known.items()})
+    sizes = sorted({card["Size"] for card in known.values() if card["Size"] < SIZE})
+    judged = judge_all(tools, train, held_out, made, sizes)
     cuts = _find_cuts(judged, groups)
     table = verdicts.tabulate(judged, groups, cuts)
     compared = verdicts.contrast_rows(judged, groups, redraws=redraws, seed=seed)
@@ -94,7 +96,7 @@ def run(
     write_rows(memorisation, audits)
     if near:
         write_rows(copies, near)
-    write_rows(anatomy, compare_anatomy(train, held_out, made, groups))
+    write_rows(anatomy, compare_anatomy(train, held_out, made, groups, sizes))
     about |= {"BalancedThresholds": cuts, "Groups": groups, "Size": evaluation_size}
     Path(judge).write_text(json.dumps(about, indent=2), encoding="utf-8")
     findings = describe_findings(table, compared, audits, about, audit, known)
@@ -109,7 +111,7 @@ def judge_all(
     train: Slices,
     held_out: Slices,
     made: dict[str, tuple[Slices, list[Row]]],
-    sizes: dict[str, int],
+    sizes: list[int],
 ) -> list[Judged]:
     """Judge synthetic slices and every reference that they are to be read against.
 
@@ -124,11 +126,10 @@ def judge_all(
     ]
     for group in tools.groups:
         judged.append(tools.judge_slices(held_out.of(group), HELD_OUT, "", group))
-    for size in sorted({s for s in sizes.values() if s < SIZE}):
+    for size in sizes:
         for group in tools.groups:
-            blurred = to_pixels(to_tensor(held_out.of(group), size))
-            origin = f"{HELD_OUT} at {size} pixels"
-            judged.append(tools.judge_slices(blurred, origin, "", group))
+            blurred = blur(held_out.of(group), size)
+            judged.append(tools.judge_slices(blurred, name_blurred(size), "", group))
     for number, group in enumerate(tools.groups):
         plain = tools.judge_slices(train.of(group), TRAINING, "", group)
         alone = plain.log_likelihood.copy()
@@ -232,24 +233,6 @@ def list_outliers(
                     }
                 )
     return found
-
-
-def compare_anatomy(
-    train: Slices,
-    held_out: Slices,
-    made: dict[str, tuple[Slices, list[Row]]],
-    groups: list[str],
-) -> list[dict[str, Any]]:
-    """Compare measures of synthetic and held-out slices with those of training slices."""
-    rows = []
-    for group in groups:
-        real = anatomy.measure(train.of(group))
-        sets = {f"{SYNTHETIC} ({c})": s.of(group) for c, (s, _) in made.items()}
-        for name, pixels in {**sets, HELD_OUT: held_out.of(group)}.items():
-            if len(pixels):
-                found = anatomy.compare(anatomy.measure(pixels), real)
-                rows += [{"slices": name, "group": group, **row} for row in found]
-    return rows
 
 
 def _find_cuts(judged: list[Judged], groups: list[str]) -> dict[str, float | None]:

@@ -78,6 +78,11 @@ def to_pixels(images: Tensor) -> Pixels:
     return grey[:, 0].round().to(torch.uint8).cpu().numpy()
 
 
+def blur(pixels: Pixels, size: int) -> Pixels:
+    """Bring slices down to a model's resolution and back."""
+    return to_pixels(to_tensor(pixels, size))
+
+
 def resize(images: Tensor, size: int) -> Tensor:
     """Scale square images, (n, c, s, s), with smoothing where they shrink."""
     if images.shape[-1] == size:

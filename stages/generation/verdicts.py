@@ -46,6 +46,11 @@ class Judged:
         return f"{self.origin} {self.group}" + (f" ({self.condition})" if self.condition else "")
 
 
+def name_blurred(size: int) -> str:
+    """Name held-out slices that went through a model's resolution."""
+    return f"{HELD_OUT} at {size} pixels"
+
+
 def find_fences(log_likelihood: Array, residual: Array) -> tuple[Array, float]:
     """Set the limits of what counts as a slice, from held-out real slices alone.
 

@@ -96,6 +96,16 @@ def test_every_figure_says_what_is_real_in_it_and_what_made_the_rest(done, writt
         assert "all others: synthetic scans" in " ".join(written[names[name]].split())
 
 
+def test_what_the_models_resolution_does_stands_beside_every_measure(done):
+    for table in ("table1", "anatomy"):
+        names = {row["slices"] for row in read_rows(done["evaluate"][table])}
+        assert any(name.startswith("held-out real at 32 pixels") for name in names), table
+    rows = [r for r in read_rows(done["evaluate"]["anatomy"]) if r["measure"] == "symmetry"]
+    by_name = {(r["slices"], r["group"]): float(r["median"]) for r in rows}
+    for group in ("AD", "CN"):  # detail is what is not symmetric
+        assert by_name["held-out real at 32 pixels", group] > by_name["held-out real", group]
+
+
 def test_scans_are_real_unless_their_dataset_says_otherwise(people, tmp_path):
     participants = tmp_path / "participants.tsv"
     assert origin_of(people["participants"]) == "synthetic"
