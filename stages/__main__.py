@@ -6,6 +6,7 @@ can collect finished jobs while others run, and knows which one a killed process
 """
 
 import errno
+import getpass
 import importlib
 import json
 import os
@@ -62,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         threading.Thread(target=_stop_at_eof, daemon=True).start()
     batch = Batch.read(Path(path))
     _limit_threads(batch.threads)
+    _name_user()
     is_fine = True
     for job, folder in zip(batch.jobs, batch.folders, strict=True):
         try:
@@ -185,6 +187,14 @@ def _limit_threads(threads: int) -> None:
         os.environ[variable] = str(threads)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
+
+
+def _name_user() -> None:
+    """Name a user whom the system does not know, as in a container: torch and others ask for it."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # OSError since Python 3.13
+        os.environ["LOGNAME"] = f"user{os.getuid()}"
 
 
 def _library_versions(stage: str) -> dict[str, str]:
