@@ -70,7 +70,7 @@ class Monitor:
         elif time.monotonic() - self._spoken > MILESTONE_SECONDS:
             self._spoken = time.monotonic()
             left = self._board.paces["all"].left_s(self._spoken)
-            told = "" if left is None else f", about {tell_seconds(left)} left"
+            told = f", about {tell_seconds(left)} left" if left else ""
             logger.log(25, "%d of %d jobs ended%s", len(self.states), len(self._jobs), told)
 
     def _tell(self, job: Job, state: dict[str, Any]) -> None:
