@@ -52,6 +52,19 @@ def test_a_common_effect_correlates_above_zero():
     assert 0.3 < low < high <= 1
 
 
+def test_the_interval_is_around_the_correlation_where_effects_are_small():
+    # Percentiles of redraws lie below it altogether.
+    effect = np.zeros((1, 20, 20))
+    effect[0, :8] = 0.5
+    x, y = RNG.normal(size=(20, 1, 20, 20)), RNG.normal(size=(20, 1, 20, 20)) + effect
+    change = np.broadcast_to(effect, x.shape) + RNG.normal(0, 0.01, x.shape)
+    everywhere = np.ones((1, 20, 20), bool)
+    low, high = maps.bootstrap_correlation(change, y, x, everywhere, draws=200, seed=0)
+    r = maps.correlate(change.mean(0), maps.t_map(y, x)[0], everywhere)
+    assert low < r < high
+    assert np.tanh(np.arctanh([low, high]).mean()) == pytest.approx(r)
+
+
 def test_intervals_are_students():
     values = np.array([1.0, 2, 4, np.nan])
     mean, low, high, n = maps.mean_interval(values)
