@@ -153,9 +153,8 @@ def let_forks_die_with_us() -> None:
 
     def prepare() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(
-            signal.SIGINT, signal.SIG_IGN
-        )  # Ctrl-C reaches all; the first ends the others
+        # Ctrl-C reaches all; the first ends the others.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         dies_with(forking[0])()
 
     os.register_at_fork(before=note, after_in_child=prepare)
