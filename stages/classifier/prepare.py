@@ -123,9 +123,8 @@ def run(
         logger.info("arm %s, target %s: %d participants", arm, name, len(parts))
     write_rows(cohort, rows)
     affine = layout.move_affine(first.affine)
-    if (
-        arm not in REGISTERED and ALIGNED.get(arm) != "upright"
-    ):  # heads lie anywhere in the world; only the grid is common
+    # Heads in their own frames lie anywhere in the world; only the grid is common.
+    if arm not in REGISTERED and ALIGNED.get(arm) != "upright":
         affine = layout.move_affine(np.diag([*layout.zooms, 1.0]))
     about_grid = {
         "Arm": arm,
