@@ -12,7 +12,7 @@ import specs
 from bids_app import dataset, files, hpc, log, show, status
 from bids_app.config import Config
 from bids_app.errors import CLEANED, AppError, Exit, exit_of_os_error, remedy_for, tell_os_error
-from bids_app.launch import LaunchError, image_name
+from bids_app.launch import LaunchError, image_name, kill_workers
 from bids_app.plan import Plan
 from bids_app.record import Run
 from bids_app.runners import INSPECTORS, own_container
@@ -155,7 +155,7 @@ def _run_workflow(
                 stopped = _reason(error, this.scratch)
                 logger.warning("stopped early: %s", stopped)
             finally:
-                workflow.kill_workers()
+                kill_workers()
             killed = workflow.settle_killed(batches, context, stopped)
             left = workflow.not_ended(left, context)
             if not (killed and left) or config.stop_on_first_crash:

@@ -1,6 +1,7 @@
 """What every runner is told, and what they share: environment, waiting, errors, locating images."""
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -158,3 +159,9 @@ def let_forks_die_with_us() -> None:
         dies_with(forking[0])()
 
     os.register_at_fork(before=note, after_in_child=prepare)
+
+
+def kill_workers() -> None:
+    """End worker processes that are still there, and with them the stage processes they started."""
+    for worker in multiprocessing.active_children():
+        worker.kill()

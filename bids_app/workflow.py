@@ -1,11 +1,9 @@
 """Jobs → a Nipype workflow, and running it; the only hand-written graph code."""
 
-import multiprocessing
 import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import specs
 from bids_app import hpc, log
 from bids_app.config import Config
-from bids_app.errors import NO_THREAD, Exit
+from bids_app.errors import Exit
 from bids_app.execute import FAILED, Context, read_state, was_started, write_state
 from bids_app.launch import let_forks_die_with_us
 from specs.job import Job
@@ -186,31 +184,7 @@ def run_workflow(workflow: "Workflow", config: Config, run_dir: Path) -> None:
     if config.plugin != "MultiProc":
         workflow.run(plugin=config.plugin, plugin_args=dict(config.plugin_args))
         return
-    from nipype.pipeline.plugins.multiproc import MultiProcPlugin
-
-    class MultiProc(MultiProcPlugin):
-        """Nipype's plugin, which waits for ever for a worker that was killed, made to notice.
-
-        So it does if the thread that feeds the workers ended, for want of one more thread.
-        """
-
-        def _async_callback(self, future: Any) -> None:
-            if not future.exception():
-                super()._async_callback(future)
-
-        def _get_result(self, taskid: int) -> Any:
-            is_fed = self.pool._executor_manager_thread.is_alive()
-            future = self._task_obj[taskid]
-            if not is_fed and not future.done():
-                return {"result": None, "traceback": [f"RuntimeError: {NO_THREAD}\n"]}
-            if future.done() and (error := future.exception()):
-                killed = isinstance(error, BrokenProcessPool)
-                what = (
-                    "a worker process was killed" if killed else f"{type(error).__name__}: {error}"
-                )
-                # As a list of lines: that is what reports of crashes are made from.
-                return {"result": None, "traceback": [f"{what}\n"]}
-            return super()._get_result(taskid)
+    from bids_app.workers import MultiProc
 
     arguments = {"n_procs": config.nprocs, "memory_gb": config.memory_gb}
     workflow.run(plugin=MultiProc(plugin_args=arguments | dict(config.plugin_args)))
@@ -292,9 +266,3 @@ def not_ended(jobs: Sequence[Job], context: Context) -> list[Job]:
 def _scheduler_log(context: Context, batch: Batch) -> Path:
     """Name the file for what the scheduler says about a batch."""
     return Path(context.states).parent / f"{batch.name}.txt"
-
-
-def kill_workers() -> None:
-    """End worker processes that are still there, and with them the stage processes they started."""
-    for worker in multiprocessing.active_children():
-        worker.kill()
