@@ -328,7 +328,7 @@ def _refuse_out_of_range(config: Config) -> None:
         ("nprocs", config.nprocs, config.nprocs >= 1, "at least 1"),
         ("omp_nthreads", config.omp_nthreads, config.omp_nthreads >= 0, "0 or more"),
         ("n_gpus", config.n_gpus, config.n_gpus >= 0, "0 or more"),
-        ("memory_gb", config.memory_gb, 0 < config.memory_gb < math.inf, "a positive number"),
+        ("mem_gb", config.memory_gb, 0 < config.memory_gb < math.inf, "a positive number"),
         ("random_seed", config.random_seed, 0 <= config.random_seed < 2**32, "0 … 4294967295"),
         ("runner", config.runner, config.runner in RUNNERS, f"one of {', '.join(RUNNERS)}"),
         ("plugin", config.plugin, config.plugin.isalnum(), "the name of a plugin of Nipype"),

@@ -28,7 +28,7 @@ REMEDIES: dict[int, str] = {
     Exit.SOFTWARE: "This is likely a mistake in brainstages: report it with the crash file.",
     Exit.CANNOT_CREATE: "Check rights and space of the output folder.",
     Exit.IO: "Check the disk or network share, then run again.",
-    Exit.TEMPORARY: "Give more memory (--mem), fewer cores (--nprocs) or disk, then run again.",
+    Exit.TEMPORARY: "Give what ran out (memory: --mem; room on the disk; a limit), then run again.",
     Exit.INTERRUPTED: "Run the same command again; what is finished is kept.",
 }
 

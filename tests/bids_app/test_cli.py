@@ -63,6 +63,11 @@ def test_memory_in_every_spelling_and_unit(arguments, memory_gb):
     assert parse(*arguments).memory_gb == pytest.approx(memory_gb)
 
 
+def test_memory_that_means_nothing_is_refused_by_its_options_name():
+    with pytest.raises(AppError, match=r"^mem-gb: found -1.0, expected a positive number$"):
+        parse("--mem-gb", "-1")
+
+
 def test_switches_and_names_arrive():
     config = parse(
         *("--skip_bids_validation", "--no-validate-outputs", "--omp_nthreads", "2"),
