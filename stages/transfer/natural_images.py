@@ -19,6 +19,7 @@ from stages.transfer.training import Batch
 
 SIDE = 32
 RECORD = 1 + 3 * SIDE * SIDE
+MOST_BYTES = 20_000 * RECORD  # of a file; CIFAR-10's hold 10,000 images
 CIFAR_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
@@ -135,6 +136,10 @@ def read_cifar10(path: str | Path, per_epoch: int = 0) -> ImageTask:
 
 
 def _records(name: str, content: bytes) -> Batch:
+    if len(content) > MOST_BYTES:
+        raise ValueError(
+            f"{name}: more than {MOST_BYTES} bytes; CIFAR-10's files hold 10,000 images of {RECORD}"
+        )
     if not content or len(content) % RECORD:
         raise ValueError(
             f"{name}: {len(content)} bytes are no whole number of records of {RECORD} bytes; is it"
@@ -158,7 +163,10 @@ def _bin_files(path: Path) -> Iterator[tuple[str, bytes]]:
                 for member in archive:
                     stream = archive.extractfile(member) if member.isfile() else None
                     if stream is not None and member.name.endswith(".bin"):
-                        yield Path(member.name).name, stream.read()
+                        name = Path(member.name).name
+                        # A few bytes can unpack to terabytes; one more than allowed tells.
+                        most = MOST_BYTES + 1 if name in (*TRAIN_FILES, TEST_FILE) else 0
+                        yield name, stream.read(most)
         except tarfile.TarError as error:
             raise ValueError(
                 f"{path}: no archive ({error}); give cifar-10-binary.tar.gz or its folder"

@@ -4,6 +4,7 @@ import json
 import pickle
 import struct
 import tarfile
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -187,6 +188,26 @@ def test_files_that_are_not_cifar10s_binary_version_are_refused(tmp_path):
         natural_images.read_cifar10(tmp_path / "x.tar.gz")
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
         natural_images.read_cifar10(tmp_path / "nowhere")
+
+
+def test_an_archive_that_unpacks_to_too_much_is_not_read_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(natural_images, "MOST_BYTES", 1_000 * natural_images.RECORD)
+    archive_path = tmp_path / "cifar-10-binary.tar.gz"
+    with tarfile.open(archive_path, "w:gz", compresslevel=1) as archive:
+        for name in (natural_images.TRAIN_FILES[0], natural_images.TEST_FILE, "other.bin"):
+            member = tarfile.TarInfo(f"c/{name}")
+            member.size = 10 * natural_images.MOST_BYTES
+            archive.addfile(member, _Zeros())
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"data_batch_1.bin: more than 3073000 bytes"):
+        natural_images.read_cifar10(archive_path)
+    assert tracemalloc.get_traced_memory()[1] < 6 * natural_images.MOST_BYTES
+    tracemalloc.stop()
+
+
+class _Zeros:
+    def read(self, size):
+        return bytes(size)
 
 
 def test_the_proxy_has_ten_classes_and_keeps_its_test_stripes_apart(monkeypatch):
