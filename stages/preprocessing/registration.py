@@ -170,9 +170,15 @@ def carry_brain(
     inside : bool array, (i, j, k)
         The mask on the template's grid.
     """
-    carried = itk.resample(np.where(brain, head, 0), affine, matrix, shape, grid, order=3)
     inside = itk.resample(brain, affine, matrix, shape, grid) > 0.5
-    return np.where(inside, np.maximum(carried, 0), 0), inside
+    carried = np.zeros(shape, dtype=np.float32)
+    for box in ndimage.find_objects(inside.astype(np.uint8)):  # none, or the one around the brain
+        corner = grid.copy()
+        corner[:3, 3] = grid[:3, :3] @ [edge.start for edge in box] + grid[:3, 3]
+        size = inside[box].shape
+        found = itk.resample(np.where(brain, head, 0), affine, matrix, size, corner, order=3)
+        carried[box] = np.where(inside[box], np.maximum(found, 0), 0)
+    return carried, inside
 
 
 def compose(parameters: NDArray[Any], centre: NDArray[Any]) -> Array:
