@@ -14,8 +14,11 @@ import importlib
 import json
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.benchmarks.record import met
 
 DOCS = Path(__file__).parents[2] / "docs"
 RESULTS = DOCS / "benchmarks"
@@ -34,7 +37,7 @@ BENCHMARKS = {
     "startup": Benchmark("startup"),
     "index": Benchmark("index"),
     "brain-extraction": Benchmark("brain_extraction"),
-    "preprocessing": Benchmark("preprocessing", ("--ants",)),
+    "preprocessing": Benchmark("preprocessing", ("--peers",)),
     "harmonization": Benchmark("harmonization_speed"),
     "audit": Benchmark("harmonization_audit"),
     "audit-phantoms": Benchmark("harmonization_audit", ("--phantoms",)),
@@ -95,30 +98,63 @@ def claim_of(script: str) -> str:
 
 
 def make_page(folder: Path) -> str:
-    """Write what was measured as Markdown: a table per file, then what was tried."""
+    """Write what was measured as Markdown: what was aimed at, then each benchmark's tables."""
+    records = [(path, json.loads(path.read_text())) for path in sorted(folder.glob("*.json"))]
     parts = [
         "# Benchmarks",
         "Made by `python -m tests.benchmarks` from the files in `docs/benchmarks/`; do not edit."
-        " Each table tells the machine it was measured on.",
+        " Each table tells the machine it was measured on. A ratio is the peer's time over ours,"
+        " the median of paired runs in turns, with the least and the largest of them.",
+        "## Where we stand",
+        _table([_claim(record, row) for _, record in records for row in record["rows"]]),
     ]
-    for path in sorted(folder.glob("*.json")):
-        record = json.loads(path.read_text())
+    for path, record in records:
         parts += [f"## {record['benchmark'].replace('_', ' ')}", *_tell(record)]
         tried = path.with_suffix(".md")
         parts += [tried.read_text().strip()] if tried.exists() else []
     return "\n\n".join(parts) + "\n"
 
 
+def _claim(record: dict, row: dict) -> dict:
+    """Say of a row with an aim whether it is met; nothing of others."""
+    if "aim" not in row:
+        return {}
+    column = row["aim"].split()[0]
+    names = [str(row[key]) for key in ("head", "size", "what") if key in row]
+    return {
+        "benchmark": record["benchmark"].replace("_", " "),
+        "beside, or what": ", ".join(names),
+        "got": f"{_cell(row[column])} ({row['spread']})" if column == "ratio" and "spread" in row
+        else _cell(row[column]),
+        "aim": row["aim"],
+        "met": "yes" if met(row) else "**no**",
+    }  # fmt: skip
+
+
 def _tell(record: dict) -> list[str]:
-    columns = list(dict.fromkeys(key for row in record["rows"] for key in row))
-    lines = [columns, ["---"] * len(columns)]
-    lines += [[_cell(row.get(column, "")) for column in columns] for row in record["rows"]]
+    """Make a table of rows, or one for each name in the column ``table``; then the machine."""
+    tables: dict[str, list[dict]] = {}
+    for row in record["rows"]:
+        name = row.get("table", "")
+        tables.setdefault(name, []).append({k: v for k, v in row.items() if k != "table"})
     hardware = record["hardware"]
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    parts = []
+    for name, rows in tables.items():
+        parts += [f"**{name}**"] if name else []
+        parts += [_table(rows)]
     return [
-        "\n".join(f"| {' | '.join(line)} |" for line in lines),
+        *parts,
         f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gb']} GB; {versions}.",
     ]
+
+
+def _table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Write rows under all columns that any of them has; empty rows are left out."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    lines = [columns, ["---"] * len(columns)]
+    lines += [[_cell(row.get(column, "")) for column in columns] for row in rows if row]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _cell(value: object) -> str:

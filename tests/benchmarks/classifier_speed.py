@@ -1,14 +1,15 @@
-"""Claims: training ≥ 1.3 × a plain MONAI loop on a CPU; predict ≤ 1 s a volume.
+"""Claims: training ≥ 1.3 × a plain MONAI loop and Lightning on a CPU; predict ≤ 1 s a volume.
 
 Trainings run in one process, in turns, one thread: same network (BN variant), same start, same
 batch, same number of epochs, the same kinds of augmentation, no compilation. The plain loop is what
 MONAI's tutorials write: DataLoader over a CacheDataset whose random transforms move one image at a
 time, forward, loss, backward, Adam, and the network in torch's own layers in the order convolution,
-norm, ReLU, pooling. Ours is the loop of stages.classifier.training without validation; settling
-the norms' statistics and saving the state each epoch are in its time. Rows "step" are forward,
-backward and Adam alone on one batch. Ratios are medians over rounds of the plain side's time over
-ours in the same round; bf16 is mixed precision on our side only. Predict goes from a file of 1 mm
-to a probability by onnxruntime, file and graph read each time.
+norm, ReLU, pooling; Lightning's Trainer gets the same. Ours is the loop of
+stages.classifier.training without validation; settling the norms' statistics and saving the state
+each epoch are in its time. Rows "step" are forward, backward and Adam alone on one batch. Ratios
+are medians over rounds of the plain side's time over ours in the same round; bf16 is mixed
+precision on our side only. Predict goes from a file of 1 mm to a probability by onnxruntime, file
+and graph read each time.
 
     python -m tests.benchmarks.classifier_speed [--grid-mm 4] [--images 16] [--rounds 5] [--out DIR]
 """
@@ -20,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lightning
 import nibabel as nib
 import numpy as np
 import torch
@@ -96,6 +98,35 @@ def plain(loader: DataLoader, shape: tuple[int, ...], epochs: int) -> None:
             loss = nn.functional.cross_entropy(scores, batch["label"])
             loss.backward()
             optimiser.step()
+
+
+class Plain(lightning.LightningModule):
+    """The same in Lightning, as its documentation has it."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def training_step(self, batch: dict[str, Any], _: int) -> torch.Tensor:
+        """Return the loss of one batch."""
+        scores = self.network(batch["image"].as_tensor())
+        return nn.functional.cross_entropy(scores, batch["label"])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return Adam."""
+        return torch.optim.Adam(self.parameters(), lr=RATE)
+
+
+def with_lightning(loader: DataLoader, shape: tuple[int, ...], epochs: int) -> None:
+    """Train by Lightning's Trainer, without what writes or draws."""
+    lightning.Trainer(
+        accelerator="cpu",
+        max_epochs=epochs,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    ).fit(Plain(build_plain(shape)), loader)
 
 
 def ours(images: np.ndarray, epochs: int, precision: str) -> None:
@@ -176,6 +207,7 @@ def main() -> None:
     actions = {
         "train, ours": lambda: ours(images, given.epochs, "no"),
         "train, plain MONAI": lambda: plain(loader, images.shape[1:], given.epochs),
+        "train, Lightning": lambda: with_lightning(loader, images.shape[1:], given.epochs),
     }
     mixed = {
         "train, ours in bf16": lambda: ours(images, given.epochs, "bf16"),
@@ -183,7 +215,7 @@ def main() -> None:
     }
     for warm_up in (*actions.values(), *mixed.values()):
         warm_up()
-    rows = record.time_in_turns(actions, given.rounds)
+    rows = record.time_in_turns(actions, given.rounds, aim="ratio >= 1.3")
     rows += record.time_in_turns(mixed, given.rounds)
     for row in rows:
         row["volumes_per_s"] = round(given.images * given.epochs / row["seconds"], 2)
@@ -193,11 +225,12 @@ def main() -> None:
         predict = make_prediction(Path(folder), given.grid_mm)
         predict()
         rows += record.time_in_turns({name: predict}, given.rounds)
+        rows[-1]["aim"] = "seconds <= 1"
         size = (Path(folder) / portable.WEIGHTS).stat().st_size / 1e6
     rows.append({"what": "weights of 5 members", "megabytes": round(size, 2)})
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     rows.append({"what": "peak memory of all of the above", "megabytes": round(peak)})
-    record.save("classifier_speed", rows, ("torch", "monai", "onnxruntime"), given.out)
+    record.save("classifier_speed", rows, ("torch", "monai", "lightning", "onnxruntime"), given.out)
 
 
 if __name__ == "__main__":

@@ -74,9 +74,11 @@ def ridge_rows(rate: float, bandwidth: float) -> list[dict]:
 def train_once(side: int) -> dict:
     """Time a training step on one volume, after one to warm up; tell its operations and memory."""
     torch.manual_seed(0)
-    network = build_member("bn", (side,) * 3, classes=2).network.train()
+    last = torch.channels_last_3d  # as the stage trains
+    network = build_member("bn", (side,) * 3, classes=2).network.train().to(memory_format=last)
     optimiser = torch.optim.Adam(network.parameters())
-    image, label = torch.randn(2, 1, side, side, side), torch.tensor([0, 1])
+    image = torch.randn(2, 1, side, side, side).to(memory_format=last)
+    label = torch.tensor([0, 1])
 
     def step() -> None:
         optimiser.zero_grad()

@@ -1,6 +1,7 @@
 """What benchmarks share: pairs of timings, how cost grows, what is written down."""
 
 import json
+import operator
 import os
 import platform
 import re
@@ -13,9 +14,15 @@ from typing import Any
 
 import numpy as np
 
+AIM = re.compile(r"(\w+) (<=|>=) ([\d.]+)")
+
 
 def time_in_turns(
-    actions: Mapping[str, Callable[[], object]], rounds: int = 5
+    actions: Mapping[str, Callable[[], object]],
+    rounds: int = 5,
+    *,
+    aim: str = "",
+    times: Mapping[str, float] | None = None,
 ) -> list[dict[str, Any]]:
     """Time actions in turns; what disturbs the machine meets all of them alike.
 
@@ -25,6 +32,10 @@ def time_in_turns(
         What is timed under its name; ours first, then its peers.
     rounds
         How often each is run.
+    aim
+        What is claimed of every peer, as ``met`` reads it: ``ratio >= 5``.
+    times
+        For a peer of which only a part is run, how many times its seconds count.
 
     Returns
     -------
@@ -37,7 +48,8 @@ def time_in_turns(
         for name, action in actions.items():
             started = time.perf_counter()
             action()
-            seconds[name].append(time.perf_counter() - started)
+            spent = time.perf_counter() - started
+            seconds[name].append(spent * (times or {}).get(name, 1.0))
     first, *peers = actions
     rows: list[dict[str, Any]] = [{"what": first, "seconds": statistics.median(seconds[first])}]
     for name in peers:
@@ -49,8 +61,20 @@ def time_in_turns(
                 "ratio": statistics.median(ratios),
                 "spread": f"{min(ratios):.3g} to {max(ratios):.3g}",
             }
+            | ({"aim": aim} if aim else {})
         )
     return rows
+
+
+def met(row: Mapping[str, Any]) -> bool:
+    """Tell whether a row's ``aim`` is met: a column, <= or >=, and a bound.
+
+    >>> met({"what": "scikit-learn", "ratio": 4.8, "aim": "ratio >= 5"})
+    False
+    """
+    column, sign, bound = AIM.fullmatch(row["aim"]).groups()  # type: ignore[union-attr]
+    compare = operator.le if sign == "<=" else operator.ge
+    return bool(compare(row[column], float(bound)))
 
 
 def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:

@@ -98,9 +98,9 @@ def _plan(data: Path, root: Path, count: int) -> list[dict]:
     peak, processor = map(float, lines[-1].split()[1:])
     return [
         {"what": f"plan and dry-run {count} participants", "value": round(seconds, 1), "unit": "s",
-         "asked": 60},
+         "aim": "value <= 60"},
         {"what": "its time on the processor", "value": round(processor, 1), "unit": "s"},
-        {"what": "its memory", "value": round(peak, 2), "unit": "GB", "asked": 2},
+        {"what": "its memory", "value": round(peak, 2), "unit": "GB", "aim": "value <= 2"},
         {"what": "its jobs", "value": jobs},
     ]  # fmt: skip
 
@@ -123,7 +123,7 @@ def _execute(data: Path, root: Path, count: int) -> list[dict]:
             "value": round(seconds, 1),
             "unit": "s",
         },
-        {"what": "per job", "value": round(seconds / count, 4), "unit": "s", "asked": 0.2},
+        {"what": "per job", "value": round(seconds / count, 4), "unit": "s", "aim": "value <= 0.2"},
         {"what": "memory of the largest process", "value": round(peak, 2), "unit": "GB"},
     ]
 
@@ -141,9 +141,10 @@ def _tables(root: Path) -> list[dict]:
     single = time.perf_counter() - started
     assert len(files.read_table(folder / "participants.tsv")) == 10_000
     return [
-        {"what": "merge 10,000 rows at once", "value": round(whole, 2), "unit": "s", "asked": 2},
+        {"what": "merge 10,000 rows at once", "value": round(whole, 2), "unit": "s",
+         "aim": "value <= 2"},
         {"what": "merge 100 single rows into 10,000", "value": round(single, 2), "unit": "s",
-         "asked": 60},
+         "aim": "value <= 60"},
     ]  # fmt: skip
 
 
