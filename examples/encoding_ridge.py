@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from stages.encoding.ridge import correlate, factorise, make_operator
+from stages.encoding.gram import factorise
+from stages.encoding.ridge import correlate, make_operator
 from stages.encoding.selection import assign_folds, select_penalties, standardise
 
 PENALTIES = (1.0, 10.0, 100.0, 1000.0, 10000.0)

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from stages.encoding.banded import fit_banded, partition_variance
 from stages.encoding.evaluation import voxel_correlations
+from stages.encoding.gram import factorise
 from stages.encoding.responses import Responses
-from stages.encoding.ridge import centre, factorise, make_operator, predict
+from stages.encoding.ridge import centre, make_operator, predict
 from stages.encoding.selection import select_penalties, standardise
 
 Floats = NDArray[Any]

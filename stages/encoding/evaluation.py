@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from stages.encoding.ceiling import noise_ceiling, relative, split_half
+from stages.encoding.gram import factorise
 from stages.encoding.identification import pattern_correlations, rank_accuracy, two_way_accuracy
 from stages.encoding.responses import Responses
-from stages.encoding.ridge import centre, correlate, factorise, make_operator, predict
+from stages.encoding.ridge import centre, correlate, make_operator, predict
 from stages.encoding.selection import Selection, select_penalties, standardise
 from stages.encoding.significance import false_discovery, mean_interval, permutation_p
 

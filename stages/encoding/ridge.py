@@ -8,9 +8,10 @@ unpenalised). With Xc and Tc the training and test features less the training me
 
 H_α is small (test × training samples) and does not know of voxels, so one eigendecomposition serves
 all penalties, and all voxels cost one matrix product: either [H_α for all α] Y at once, or first
-VᵀXcᵀY (or UᵀY) and then every penalty, whichever needs fewer operations. Gram matrices, the
-eigendecomposition and H_α are float64; only the products with Y, which are nearly all of the work,
-run in ``dtype``.
+VᵀXcᵀY (or UᵀY) and then every penalty, whichever needs fewer operations. Where [H_α] is made in the
+dual, a Cholesky decomposition of XcXcᵀ + α for each of a dozen penalties takes half the time of the
+eigendecomposition, and replaces it. Gram matrices, decompositions and H_α are float64; only the
+products with Y, which are nearly all of the work, run in ``dtype``.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,8 +25,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import linear
 
-FEATURE_CHUNK = 2048  # columns of X that are float64 at a time while a Gram matrix is summed
-GRAM_CHUNK = 512  # rows of a Gram matrix that are computed at a time, up to its diagonal
+from stages.encoding import gram
+from stages.encoding.gram import Factor, chunks
+
 VOXEL_CHUNK = 2048  # voxels whose predictions for all penalties are held at a time
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available()
@@ -43,26 +45,6 @@ class Columns(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, key: tuple[slice, slice], /) -> Floats: ...
-
-
-@dataclass(frozen=True)
-class Factor:
-    """Eigendecomposition of the smaller Gram matrix of the centred training features.
-
-    ``vectors`` is (k, k) and ``values`` (k,), float64, with k = min(n, p); ``features`` are the
-    training features as given, (n, p), and ``mean`` their column means, (p,).
-    """
-
-    features: Tensor
-    mean: Tensor
-    values: Tensor
-    vectors: Tensor
-
-    @property
-    def is_dual(self) -> bool:
-        """Tell whether samples, not features, were factorised."""
-        n, p = self.features.shape
-        return p > n
 
 
 @dataclass(frozen=True)
@@ -104,29 +86,6 @@ class Operator:
         return Y.reshape(len(Y), self.n_penalties, -1)
 
 
-def factorise(X: Tensor) -> Factor:
-    """Factorise training features, (samples, features), of any float type.
-
-    Raises
-    ------
-    ValueError
-        Values that are not finite.
-    """
-    if not bool(torch.isfinite(X).all()):
-        raise ValueError("the features hold values that are not finite; look at the feature files")
-    mean = X.mean(0, dtype=torch.float64)
-    n, p = X.shape
-    gram = X.new_zeros((min(n, p), min(n, p)), dtype=torch.float64)
-    if p > n:
-        for columns in _chunks(p, FEATURE_CHUNK):
-            _add_lower_half(gram, X[:, columns].double() - mean[columns])
-    else:
-        _add_lower_half(gram, (X.double() - mean).T)
-    values, vectors = torch.linalg.eigh(gram, UPLO="L")
-    # Rounding makes eigenvalues that are zero slightly negative.
-    return Factor(X, mean, values.clamp_min(0.0), vectors)
-
-
 def make_operator(
     factor: Factor,
     T: Tensor,
@@ -165,16 +124,20 @@ def make_operator(
     if T.shape[1] != p:
         raise ValueError(f"test features: {T.shape[1]} columns, but the training features have {p}")
     alphas = torch.as_tensor(list(penalties), dtype=torch.float64, device=T.device)
-    projected = _project(factor, T)  # (m, k)
+    beside = gram.multiply(factor, T)  # (m, k)
     if blocks is not None:
-        projected = torch.as_tensor(centre(projected.cpu().numpy(), blocks)).to(T.device)
-    shrunk = projected / (factor.values + alphas[:, None, None])  # (A, m, k)
-    stacked = shrunk.reshape(-1, shrunk.shape[2])
-    to_scores = _to_scores(factor)  # (k, n): with it, left is applied to k scores per voxel
-    direct = len(stacked) * n * (len(to_scores) + voxels)
-    if direct <= (to_scores.numel() + stacked.numel()) * voxels:
-        return Operator((stacked @ to_scores).to(dtype), None, len(alphas))
-    return Operator(stacked.to(dtype), to_scores.to(dtype), len(alphas))
+        beside = torch.as_tensor(centre(beside.cpu().numpy(), blocks)).to(T.device)
+    k, rows = len(factor.gram), len(alphas) * len(T)
+    # With scores, (k, n), all penalties are applied to k numbers per voxel instead of n.
+    is_direct = rows * n * (k + voxels) <= (k * n + rows * k) * voxels
+    if is_direct and factor.is_dual and gram.can_solve(factor, alphas):
+        return Operator(gram.solve(factor, beside, alphas).to(dtype), None, len(alphas))
+    values, vectors = factor.spectrum
+    shrunk = (beside @ vectors / (values + alphas[:, None, None])).reshape(-1, k)
+    to_scores = gram.to_scores(factor)
+    if is_direct:
+        return Operator((shrunk @ to_scores).to(dtype), None, len(alphas))
+    return Operator(shrunk.to(dtype), to_scores.to(dtype), len(alphas))
 
 
 def correlate(
@@ -203,7 +166,7 @@ def correlate(
     """
     blocks = np.zeros(len(Y_test), dtype=int) if blocks is None else blocks
     r = np.zeros((operator.n_penalties, Y.shape[1]), dtype=operator.numpy_type)
-    for voxels, responses in _read_chunks(Y, operator, chunk):
+    for voxels, responses in _readchunks(Y, operator, chunk):
         predicted = operator.apply(responses)  # (v, A, m)
         measured = _to_operator(centre(Y_test[:, voxels], blocks), operator)
         norms = torch.linalg.vector_norm(predicted, dim=2)
@@ -237,16 +200,16 @@ def predict(operator: Operator, Y: Floats, chosen: NDArray[np.intp]) -> Floats:
     for index in np.unique(chosen):
         part = Operator(operator.left[index * m : (index + 1) * m], operator.right, 1)
         members = np.flatnonzero(chosen == index)
-        for rows in _chunks(len(members), VOXEL_CHUNK):
+        for rows in chunks(len(members), VOXEL_CHUNK):
             voxels = members[rows]
             responses = _to_operator(_less_mean(Y.T[voxels].T), operator)
             predicted[voxels] = part.apply(responses)[:, 0].cpu().numpy()
     return predicted.T
 
 
-def _read_chunks(Y: Columns, operator: Operator, chunk: int) -> Iterator[tuple[slice, Tensor]]:
+def _readchunks(Y: Columns, operator: Operator, chunk: int) -> Iterator[tuple[slice, Tensor]]:
     """Yield slices of voxels with their centred responses, (voxels, samples), one by one."""
-    for voxels in _chunks(Y.shape[1], chunk):
+    for voxels in chunks(Y.shape[1], chunk):
         yield voxels, _to_operator(_less_mean(Y[:, voxels]), operator)
 
 
@@ -266,40 +229,3 @@ def _less_mean(Y: Floats) -> Floats:
 def _to_operator(columns: Floats, operator: Operator) -> Tensor:
     """Turn samples × voxels into voxels × samples on the operator's device, in its type."""
     return torch.from_numpy(np.ascontiguousarray(columns.T)).to(operator.left)
-
-
-def _add_lower_half(gram: Tensor, part: Tensor) -> None:
-    """Add part @ part.T to the lower half of a symmetric matrix, and nothing to most of the rest.
-
-    Parameters
-    ----------
-    gram : Tensor, (k, k)
-    part : Tensor, (k, any)
-    """
-    for rows in _chunks(len(gram), GRAM_CHUNK):
-        gram[rows, : rows.stop].addmm_(part[rows], part[: rows.stop].T)
-
-
-def _project(factor: Factor, T: Tensor) -> Tensor:
-    """Compute Tc V or Tc Xcᵀ U: test samples in eigen-coordinates, (m, k), float64."""
-    if not factor.is_dual:
-        return (T.double() - factor.mean) @ factor.vectors
-    kernel = T.new_zeros((len(T), len(factor.features)), dtype=torch.float64)
-    for columns in _chunks(T.shape[1], FEATURE_CHUNK):
-        mean = factor.mean[columns]
-        kernel.addmm_(
-            T[:, columns].double() - mean, (factor.features[:, columns].double() - mean).T
-        )
-    return kernel @ factor.vectors
-
-
-def _to_scores(factor: Factor) -> Tensor:
-    """Compute Vᵀ Xcᵀ or Uᵀ: what brings responses into eigen-coordinates, (k, n), float64."""
-    if factor.is_dual:
-        return factor.vectors.T
-    return factor.vectors.T @ (factor.features.double() - factor.mean).T
-
-
-def _chunks(length: int, size: int) -> Iterator[slice]:
-    for start in range(0, length, size):
-        yield slice(start, min(start + size, length))

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stages.encoding.ridge import Floats, correlate, factorise, make_operator
+from stages.encoding.gram import factorise
+from stages.encoding.ridge import Floats, correlate, make_operator
 
 
 @dataclass(frozen=True)

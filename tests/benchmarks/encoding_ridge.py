@@ -29,7 +29,8 @@ import numpy as np
 import torch
 from sklearn.linear_model import Ridge
 
-from stages.encoding.ridge import correlate, factorise, make_operator
+from stages.encoding.gram import factorise
+from stages.encoding.ridge import correlate, make_operator
 from stages.encoding.selection import assign_folds, select_penalties
 from tests.benchmarks import record
 

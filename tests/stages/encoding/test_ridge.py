@@ -5,8 +5,9 @@ import pytest
 import torch
 from sklearn.linear_model import LinearRegression, Ridge
 
-from stages.encoding import ridge
-from stages.encoding.ridge import centre, correlate, factorise, make_operator, predict
+from stages.encoding import gram
+from stages.encoding.gram import factorise
+from stages.encoding.ridge import centre, correlate, make_operator, predict
 
 PENALTIES = [0.5, 1.0, 5.0, 10.0, 1e2, 1e3, 1e4, 2.5e4, 5e4, 1e5, 1e6, 1e7]
 SHAPES = {"primal": (120, 40), "dual": (60, 150)}
@@ -89,6 +90,23 @@ def test_the_cheaper_of_two_products_is_taken_and_both_agree():
     np.testing.assert_allclose(predict(few, Y, chosen), predict(many, Y, chosen), rtol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("penalties", "without_spectrum"), [([0.5, 10.0], True), ([1e-9], False), ([1.0] * 25, False)]
+)
+def test_the_dual_needs_eigenvalues_only_for_tiny_or_many_penalties(penalties, without_spectrum):
+    rng = np.random.default_rng(6)
+    X, T, Y = (rng.standard_normal(shape) for shape in ((40, 90), (15, 90), (40, 6)))
+    factor = factorise(torch.from_numpy(X))
+    operator = make_operator(
+        factor, torch.from_numpy(T), penalties, voxels=10**6, dtype=torch.float64
+    )
+    assert ("spectrum" not in vars(factor)) is without_spectrum
+    predicted = predict(operator, Y, np.zeros(6, dtype=int)) + Y.mean(0)
+    np.testing.assert_allclose(
+        predicted, Ridge(alpha=penalties[0], solver="svd").fit(X, Y).predict(T), rtol=1e-7
+    )
+
+
 def test_small_penalty_is_least_squares():
     rng = np.random.default_rng(3)
     X, T, Y = (rng.standard_normal(shape) for shape in ((80, 10), (20, 10), (80, 4)))
@@ -116,8 +134,8 @@ def test_scaling_features_scales_the_penalty_by_the_square(data):
 def test_chunks_of_voxels_and_features_do_not_matter(data, monkeypatch):
     X, T, Y, Z = data
     whole = correlate(operator_of(X, T), Y, Z)
-    monkeypatch.setattr(ridge, "FEATURE_CHUNK", 7)
-    monkeypatch.setattr(ridge, "GRAM_CHUNK", 11)
+    monkeypatch.setattr(gram, "FEATURE_CHUNK", 7)
+    monkeypatch.setattr(gram, "GRAM_CHUNK", 11)
     np.testing.assert_allclose(whole, correlate(operator_of(X, T), Y, Z, chunk=3), rtol=1e-10)
 
 
