@@ -1,28 +1,107 @@
 """Look for copies of training slices among synthetic ones.
 
-Distances are between pixels at the size at which slices are judged. A synthetic slice is a near
-copy if a training slice is nearer to it than half the smallest distance that any held-out real
-slice has to a training slice. Half is fixed beforehand: held-out slices are other people, so by
-this rule none of them is a copy.
+Distances are between pixels at the size at which slices are judged, and the least over small moves
+of one of the two, since a slice that is shifted, turned or scaled by a little is a copy still, as
+models make that are trained on moved slices. A synthetic slice is a near copy if a training slice
+is nearer to it than half the smallest distance that any held-out real slice has to a training
+slice. Half is fixed beforehand: held-out slices are other people, so by this rule none of them is a
+copy.
 """
 
+import itertools
+import math
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import stats
+from torch import Tensor
+
+from stages.generation.augmentation import Moves, move, place_pixels
 
 Array = NDArray[np.float64]
 
 COPY_SHARE = 0.5
+#: Moves that are tried, in units of the strongest that augmentation of strength 1 makes: shift in
+#: either direction, turn, scale. What lies between them is found by descent.
+STEPS = ((-1.0, -0.5, 0.0, 0.5, 1.0),) * 2 + ((-1.0, 0.0, 1.0),) * 2
+CANDIDATES = 3
+DESCENT, RATE = 40, 0.1
+
+
+def least_distances(slices: Array, among: Array) -> tuple[Array, NDArray[np.intp]]:
+    """Compare rows of (n, D) with rows of (m, D), square images, 0 to 1.
+
+    Returns
+    -------
+    distances : array, (n, m)
+        Root mean square of the difference, the least over the moves of the second.
+    moves : array, (n, m)
+        Which of them.
+    """
+    square = np.full((len(slices), len(among)), np.inf)
+    which = np.zeros(square.shape, np.intp)
+    own = (slices**2).sum(1)[:, None]
+    for number, amounts in enumerate(itertools.product(*STEPS)):
+        moved = among
+        if any(amounts):
+            moved = _rows(_moved(_images(among), torch.tensor([amounts] * len(among))))
+        found = own - 2 * slices @ moved.T + (moved**2).sum(1)
+        which[found < square] = number
+        np.minimum(square, found, out=square)
+    return np.sqrt(np.maximum(square, 0) / slices.shape[1]), which
 
 
 def nearest(slices: Array, among: Array) -> tuple[Array, NDArray[np.intp]]:
-    """Find for each row of (n, D) its nearest row of (m, D): root mean square distance, place."""
-    square = (slices**2).sum(1)[:, None] - 2 * slices @ among.T + (among**2).sum(1)
-    place = square.argmin(1)
-    exact = ((slices - among[place]) ** 2).mean(1)  # the expansion above loses small distances
-    return np.sqrt(exact), place
+    """Find for each row of (n, D) its nearest row of (m, D): root mean square distance, place.
+
+    The most likely rows are moved on from the best move tried, by descent.
+    """
+    distances, moves = least_distances(slices, among)
+    places = np.argsort(distances, 1)[:, :CANDIDATES]
+    rows = np.repeat(np.arange(len(slices)), places.shape[1])
+    tried = torch.tensor(list(itertools.product(*STEPS)))
+    found = _descend(
+        _images(slices[rows]),
+        _images(among[places.ravel()]),
+        tried[moves[rows, places.ravel()]],
+    )
+    refined = np.minimum(found.reshape(places.shape), np.take_along_axis(distances, places, 1))
+    best = refined.argmin(1)
+    every = np.arange(len(slices))
+    return refined[every, best], places[every, best]
+
+
+def _descend(slices: Tensor, among: Tensor, start: Tensor) -> Array:
+    """Move each image towards its partner; return the least root mean square on the way."""
+    amounts = start.clone().requires_grad_()
+    least = torch.full((len(start),), math.inf)
+    optimiser = torch.optim.Adam([amounts], lr=RATE)
+    for _ in range(DESCENT):
+        square = (_moved(among, amounts) - slices).square().mean((1, 2, 3))
+        least = torch.minimum(least, square.detach())
+        optimiser.zero_grad()
+        square.sum().backward()
+        optimiser.step()
+        with torch.no_grad():
+            amounts.clamp_(-1.25, 1.25)
+    return (least.sqrt() / 2).double().numpy()  # images reach from -1 to 1
+
+
+def _moved(images: Tensor, amounts: Tensor) -> Tensor:
+    x, y, turn, grow = amounts.unbind(1)
+    one = torch.ones(len(images))
+    return move(images, Moves(place_pixels(x, y, turn, grow, one), one))
+
+
+def _images(rows: Array) -> Tensor:
+    edge = math.isqrt(rows.shape[1])
+    return 2 * torch.from_numpy(rows).float().view(-1, 1, edge, edge) - 1
+
+
+def _rows(images: Tensor) -> Array:
+    return (images.flatten(1).double().numpy() + 1) / 2
 
 
 def audit_copies(
@@ -50,8 +129,7 @@ def audit_copies(
     reference, _ = nearest(held_out, train)
     limit = COPY_SHARE * float(reference.min())
     is_copy = distance <= limit
-    member, _ = nearest(train, made)
-    other, _ = nearest(held_out, made)
+    (member, _), (other, _) = nearest(train, made), nearest(held_out, made)
     low, high = _auc_interval(other, member, redraws, seed)
     numbers = {
         "n": len(made),

@@ -1,16 +1,19 @@
 """Each number against a library, a naive loop, or what is known beforehand."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from monai.metrics import FIDMetric
-from scipy import stats
+from scipy import ndimage, stats
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KernelDensity
 
-from stages.generation import verdicts
+from stages.generation import memorisation, verdicts
 from stages.generation.anatomy import measure
 from stages.generation.findings import describe_findings, find_causes
+from stages.generation.instruments import flatten
 from stages.generation.likelihood import (
     Density,
     _ppca_scores,
@@ -18,7 +21,7 @@ from stages.generation.likelihood import (
     choose_components,
     fit_space,
 )
-from stages.generation.memorisation import audit_copies, nearest
+from stages.generation.memorisation import audit_copies, least_distances, nearest
 from stages.generation.similarity import (
     frechet_distance,
     kernel_distance,
@@ -136,14 +139,55 @@ def test_similarity_of_equal_images_is_one_and_diversity_lowers_it():
     assert np.isnan(mean_ms_ssim(images[:1], seed=0))
 
 
-def test_nearest_is_a_naive_loop():
-    x, y = RNG.random((5, 9)), RNG.random((7, 9))
+def brains(n: int, seed: int, size: int = 40) -> np.ndarray:
+    """Slices of made-up people as rows of pixels."""
+    return flatten(toy.draw_people({"CN": n}, seed)[0], size)
+
+
+def test_distances_are_a_naive_loop_over_all_moves(monkeypatch):
+    """Every move of every row, made by scipy."""
+    monkeypatch.setattr(memorisation, "STEPS", ((-1.0, 0.0), (0.0, 1.0), (0.0, 1.0), (0.0,)))
+    x, y = brains(3, 0), brains(4, 1)
+    distances, which = least_distances(x, y)
+    naive = np.zeros((3, 4, 8))
+    for number, (across, down, turn) in enumerate(itertools.product((-1, 0), (0, 1), (0, 1))):
+        angle = np.deg2rad(4 * turn)
+        matrix = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        offset = 19.5 - matrix @ (19.5, 19.5) + (down, across)  # 2.5 % of 40 is one pixel
+        for j, row in enumerate(y):
+            moved = ndimage.affine_transform(row.reshape(40, 40), matrix, offset, order=1)
+            naive[:, j, number] = np.sqrt(((x - moved.ravel()) ** 2).mean(1))
+    # the two treat the border of the image differently, where the background has noise
+    assert np.allclose(distances, naive.min(2), atol=1e-3)
+    assert np.array_equal(which, naive.argmin(2))
+
+
+def test_the_nearest_is_no_farther_than_any_move_that_is_tried():
+    x, y = brains(6, 0), brains(9, 1)
     y[3] = x[2]
+    distances, _ = least_distances(x, y)
     distance, place = nearest(x, y)
-    naive = np.array([[np.sqrt(((a - b) ** 2).mean()) for b in y] for a in x])
-    assert np.allclose(distance, naive.min(1))
-    assert np.array_equal(place, naive.argmin(1))
-    assert distance[2] == 0
+    assert (distance <= distances.min(1) + 1e-9).all()
+    assert (distance < distances.min(1) - 1e-4).sum() >= 4  # descent finds what lies between
+    assert place[2] == 3
+    assert distance[2] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("how", ["as it is", "shifted", "turned and scaled"])
+def test_copies_that_were_moved_are_copies_still(how):
+    """Moved by scipy, by amounts between those that are tried."""
+    train, held_out = brains(8, 0, 80), brains(8, 1, 80)
+    pictures = train.reshape(-1, 80, 80)
+    if how == "shifted":
+        pictures = [ndimage.shift(p, (1.4, -0.7), order=1) for p in pictures]
+    elif how == "turned and scaled":
+        turned = [ndimage.rotate(p, 3, reshape=False, order=1) for p in pictures]
+        pictures = [ndimage.zoom(p, 82 / 80, order=1)[1:81, 1:81] for p in turned]
+    made = np.stack([p.ravel() for p in pictures])
+    numbers, is_copy, place, _ = audit_copies(made, train, held_out, redraws=50, seed=0)
+    assert is_copy.all()
+    assert place.tolist() == list(range(8))
+    assert numbers["membership_auc"] == 1
 
 
 def test_new_people_give_no_membership_away():
