@@ -80,7 +80,8 @@ def run(
     table = verdicts.tabulate(judged, groups, cuts)
     compared = verdicts.contrast_rows(judged, groups, redraws=redraws, seed=seed)
     likeness = compare_sets(tools, train, held_out, made, judge_epochs, seed)
-    audits, near, pairs = find_copies(tools, train, held_out, made, redraws, seed)
+    seen = {name: card["TrainingParticipants"] for name, card in known.items()}
+    audits, near, pairs = find_copies(tools, train, held_out, made, seen, redraws, seed)
 
     write_rows(table1, table)
     origin = read_rows(cohort)[0]["origin"]
@@ -187,16 +188,24 @@ def find_copies(
     train: Slices,
     held_out: Slices,
     made: dict[str, tuple[Slices, list[Row]]],
+    seen: dict[str, list[str]],
     redraws: int,
     seed: int,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[tuple[Pixels, Pixels]]]:
-    """Look for copies; also give the closest pairs, synthetic and training slice."""
-    T, H = tools.rows(train.pixels), tools.rows(held_out.pixels)
+    """Look for copies; also give the closest pairs, synthetic and training slice.
+
+    ``seen`` lists whom each condition's model was trained on: its validation people are not among
+    them, and without a list everybody in training is.
+    """
+    H = tools.rows(held_out.pixels)
     audits, near = [], []
     pairs: list[tuple[float, Pixels, Pixels]] = []
     for condition, (slices, rows) in made.items():
+        people = np.array([f"bids::{person}" for person in train.people])
+        was_seen = np.isin(people, seen.get(condition, people))
+        own, names = train.pixels[was_seen], train.people[was_seen]
         numbers, is_copy, place, distance = audit_copies(
-            tools.rows(slices.pixels), T, H, redraws=redraws, seed=seed
+            tools.rows(slices.pixels), tools.rows(own), H, redraws=redraws, seed=seed
         )
         audits.append({"condition": condition, **numbers})
         for i in np.flatnonzero(is_copy):
@@ -205,12 +214,12 @@ def find_copies(
                     "condition": condition,
                     "group": rows[i]["group"],
                     "image": rows[i]["image"],
-                    "training_participant": train.people[place[i]],
+                    "training_participant": names[place[i]],
                     "rms": float(distance[i]),
                 }
             )
         for i in np.argsort(distance)[:SHOWN]:
-            pairs.append((float(distance[i]), slices.pixels[i], train.pixels[place[i]]))
+            pairs.append((float(distance[i]), slices.pixels[i], own[place[i]]))
     closest = sorted(pairs, key=lambda pair: pair[0])[:SHOWN]
     return audits, near, [(a, b) for _, a, b in closest]
 

@@ -54,8 +54,17 @@ def draw_cohort(path: str | Path, slices: Mapping[str, Pixels], *, note: str) ->
     draw_rows(path, rows, "Training slices", note=note)
 
 
-def draw_losses(path: str | Path, losses: Mapping[str, NDArray[np.float64]], *, note: str) -> None:
-    """Draw loss on slices and on prior images (if any) against step, as running means."""
+def draw_losses(
+    path: str | Path,
+    losses: Mapping[str, NDArray[np.float64]],
+    validation: Mapping[str, NDArray[np.float64]],
+    *,
+    note: str,
+) -> None:
+    """Draw losses against step: on slices and prior images (if any), as running means.
+
+    On validation people, (k, 2) of step and loss, as they are, with a ring around the least.
+    """
     figure, axes = plt.subplots(figsize=(6, 3.2), layout="constrained")
     for name, values in losses.items():
         window = max(1, len(values) // 100)
@@ -64,6 +73,10 @@ def draw_losses(path: str | Path, losses: Mapping[str, NDArray[np.float64]], *, 
                 smooth = np.convolve(values[:, column], np.ones(window) / window, "valid")
                 steps = np.arange(len(smooth)) + window
                 axes.semilogy(steps, smooth, lw=1, label=f"{name} {what}".strip())
+    for name, seen in validation.items():
+        (line,) = axes.semilogy(*seen.T, ".-", ms=3, lw=1, label=f"{name} validation".strip())
+        least = seen[seen[:, 1].argmin()]
+        axes.plot(*least, "o", ms=8, mfc="none", c=line.get_color())
     axes.set(xlabel="step", ylabel="weighted mean squared error")
     axes.legend(fontsize=8, frameon=False)
     _save(figure, path, note)

@@ -9,6 +9,7 @@ from stages.generation.verdicts import SYNTHETIC
 LEAST_SHARE = 0.5  # of the real contrast; less is called a mix-up
 MOST_OUTLIERS = 0.5
 LEAST_ACCURACY = 0.75  # of the network on held-out slices; below, its word is worth little
+LAST_STEP = "the last step"  # why weights were kept, as a card has it
 NO_CAUSE = "no cause known"
 
 
@@ -66,7 +67,8 @@ def describe_findings(
         if row["copies"]:
             warnings.append(
                 f"Copies. {row['condition']}: {row['copies']} of {row['n']} synthetic slices are"
-                " near copies of a training slice; do not share them."
+                " near copies of a training slice; do not share them. Remedy:"
+                f" {find_remedies(cards.get(row['condition'], {}))}."
             )
     right = [
         f"{row['slices']}: {row['right_share_network']:.0%}"
@@ -98,6 +100,18 @@ def find_causes(
     if imbalance and not is_balanced and card.get("Models") != "separate":
         causes.append(f"{imbalance}, drawn as they are")
     return causes
+
+
+def find_remedies(card: Mapping[str, Any]) -> str:
+    """Say what was not yet done about a model that remembers its training slices."""
+    remedies = []
+    if not card.get("ValidationFraction"):
+        remedies.append("validation_fraction 0.2 with keep best, which stops where memory begins")
+    elif any(kept["Why"] == LAST_STEP for kept in card["Kept"]):
+        remedies.append("keep best")
+    if not card.get("Augmentation"):
+        remedies.append("augmentation 1")
+    return "; ".join([*remedies, "fewer steps", "more participants"])
 
 
 def cell_rows(table: Sequence[Mapping[str, Any]], groups: Sequence[str]) -> list[dict[str, Any]]:

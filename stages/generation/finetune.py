@@ -14,17 +14,22 @@ from numpy.typing import NDArray
 
 from stages.generation import figures
 from stages.generation.adapters import choose_weights, public_name, save_weights
+from stages.generation.augmentation import MovingMaterial
 from stages.generation.build import JOINT, build_generator, choose_device, choose_precision
+from stages.generation.cohort import split_participants
 from stages.generation.generator import STABLE_DIFFUSION, Generator
 from stages.generation.provenance import describe_training
 from stages.generation.sampling import sample
 from stages.generation.slices import Pixels, load_stack, to_pixels, to_tensor
 from stages.generation.state import fingerprint
 from stages.generation.tables import read_rows, write_rows
-from stages.generation.train import Material, Settings, encode_material, train
+from stages.generation.team import current_team, launch
+from stages.generation.train import Settings, encode_material, train
+from stages.generation.validation import Drawable, Validation
 
 logger = logging.getLogger(__name__)
 
+LAST, BEST = "last", "best"
 GRID_STEPS, GRID_COLUMNS, GRID_BATCH = 20, 4, 8
 PRIOR_BATCH = 4
 
@@ -58,6 +63,12 @@ def run(
     prior_weight: float,
     prior_prompt: str,
     prior_images: int,
+    validation_fraction: float,
+    validate_every: int,
+    keep: str,
+    augmentation: float,
+    flip: bool,
+    processes: int,
     precision: str,
     gradient_checkpointing: bool,
     save_every: int,
@@ -72,8 +83,18 @@ def run(
     Raises
     ------
     ValueError
-        Prior preservation without a checkpoint, or what the model or checkpoint cannot do.
+        Prior preservation without a checkpoint, the best weights without validation, or what the
+        model or checkpoint cannot do.
     """
+    given = dict(locals())
+    team = current_team()
+    if team.size != processes:  # this process starts those that train, and waits
+        launch(run, given, processes)
+        return
+    if keep == BEST and not validation_fraction:
+        raise ValueError("keep: the best weights are those of validation; give validation_fraction")
+    if validation_fraction and validate_every > steps:
+        raise ValueError(f"validate_every {validate_every}: never in {steps} steps; lower it")
     device = choose_device()
     settings = Settings(
         steps=steps,
@@ -93,11 +114,14 @@ def run(
         )
     texts = {r["group"]: r["prompt"] for r in read_rows(prompts) if r["condition"] == condition}
     slices, labels, people, origin = _training_slices(cohort, stack, list(texts))
+    is_validation = _hold_out(people, labels, validation_fraction, seed)
+    is_seen = ~is_validation
     provenance = describe_training(generator, origin=origin, steps=steps, base=base)
     parts = [list(texts)] if models == JOINT else [[group] for group in texts]
     kept: dict[str, torch.Tensor] = {}
     history: dict[str, NDArray[np.float64]] = {}
     shown: dict[str, list[Pixels]] = {}
+    looks: dict[str, Validation] = {}
     for groups in parts:
         name = "" if models == JOINT else groups[0]
         net = build_generator(
@@ -124,8 +148,28 @@ def run(
             prior = encode_material(net, made, torch.zeros(prior_images, dtype=torch.int64))
         trained = choose_weights(net, text_encoder=text_encoder, lora_rank=lora_rank, seed=seed)
         own = np.isin(labels, groups)
-        numbers = torch.tensor([groups.index(g) for g in labels[own]])
-        material = encode_material(net, to_tensor(slices[own], size), numbers)
+        numbers = torch.tensor([groups.index(g) if g in groups else -1 for g in labels])
+        pixels = to_tensor(slices[own & is_seen], size)
+        told = numbers[own & is_seen]
+        material: Drawable
+        if augmentation or flip:
+            material = MovingMaterial(pixels, told, net, augmentation, flip)
+        else:
+            material = encode_material(net, pixels, told)
+        if validation_fraction:
+            aside = own & is_validation
+            looks[name] = Validation(
+                encode_material(net, to_tensor(slices[aside], size), numbers[aside]),
+                levels=len(net.noising.alphas_cumprod),
+                latent_shape=net.latent_shape,
+                every=validate_every,
+                seed=_seed(seed, "validation"),
+            )
+        about_state = asdict(settings) | {
+            "augmentation": augmentation,
+            "flip": flip,
+            "validation": (validation_fraction, validate_every),
+        }
         averages, found = train(
             net,
             trained,
@@ -135,19 +179,26 @@ def run(
             seed=seed,
             prior=prior,
             prior_prompt=prior_prompt,
-            state=_state_file(checkpoints, condition, name, asdict(settings), texts, material, net),
+            state=_state_file(checkpoints, condition, name, about_state, texts, pixels, told, net),
             save_every=save_every,
             on_grid=_grid_drawer(shown, texts, groups, guidance, seed),
             grid_every=max(1, steps // grids) if grids else 0,
+            validation=looks.get(name),
+            team=team,
         )
+        if keep == BEST and team.is_first:
+            averages = looks[name].best
         prefix = f"{name}/" if name else ""
         kept |= {f"{prefix}{public_name(k)}": v for k, v in averages.items()}
         history[name] = np.array(found)
         logger.info("%s %s: loss %.4f", condition, name, history[name][-1, 0])
+    if not team.is_first:
+        return
 
     save_weights(weights, kept)
-    write_rows(losses, _loss_rows(history))
-    figures.draw_losses(curve, history, note=provenance)
+    write_rows(losses, _loss_rows(history, looks))
+    seen = {name: np.array(look.seen) for name, look in looks.items()}
+    figures.draw_losses(curve, history, seen, note=provenance)
     if shown:
         title = f"Synthetic, the same noise while training ({condition})"
         figures.draw_rows(grid, shown, title, note=provenance)
@@ -166,8 +217,14 @@ def run(
         "Settings": asdict(settings),
         "PriorPrompt": prior_prompt if prior_weight else None,
         "PriorImages": prior_images if prior_weight else 0,
-        "TrainingSlices": dict(Counter(labels.tolist())),
-        "TrainingParticipants": [f"bids::{person}" for person in people],
+        "TrainingSlices": dict(Counter(labels[is_seen].tolist())),
+        "TrainingParticipants": _list_people(people[is_seen]),
+        "ValidationParticipants": _list_people(people[is_validation]),
+        "ValidationFraction": validation_fraction,
+        "Augmentation": augmentation,
+        "Flip": flip,
+        "Processes": processes,
+        "Kept": [_tell_kept(name, keep, steps, looks.get(name)) for name in history],
         "Seed": seed,
         "FirstLoss": float(np.mean([h[:20, 0].mean() for h in history.values()])),
         "LastLoss": float(np.mean([h[-20:, 0].mean() for h in history.values()])),
@@ -180,13 +237,41 @@ def run(
 
 def _training_slices(
     cohort: str, stack: str, groups: list[str]
-) -> tuple[Pixels, NDArray[Any], list[str], str]:
-    """Read slices, group of each, participants, and whether these are real."""
+) -> tuple[Pixels, NDArray[Any], NDArray[Any], str]:
+    """Read slices, group and participant of each, and whether these are real."""
     rows = [r for r in read_rows(cohort) if r["split"] == "train" and r["group"] in groups]
     places = [int(row["place"]) for row in rows]
-    people = list(dict.fromkeys(row["participant_id"] for row in rows))
+    people = np.array([row["participant_id"] for row in rows])
     labels = np.array([row["group"] for row in rows])
     return load_stack(stack)[places], labels, people, rows[0]["origin"]
+
+
+def _hold_out(
+    people: NDArray[Any], labels: NDArray[Any], fraction: float, seed: int
+) -> NDArray[np.bool_]:
+    """Say which slices are of validation people: a share of each group's, all slices of each."""
+    if not fraction:
+        return np.zeros(len(people), bool)
+    groups = dict(zip(people.tolist(), labels.tolist(), strict=True))
+    chosen = split_participants(
+        groups, test_fraction=fraction, seed=_seed(seed, "validation people")
+    )
+    return np.array([chosen[person] == "test" for person in people])
+
+
+def _list_people(people: NDArray[Any]) -> list[str]:
+    return [f"bids::{person}" for person in dict.fromkeys(people.tolist())]
+
+
+def _tell_kept(name: str, keep: str, steps: int, look: Validation | None) -> dict[str, Any]:
+    """Say of which step the weights are, and why."""
+    told: dict[str, Any] = {"Model": name or JOINT, "Step": steps, "Why": "the last step"}
+    if look is not None:
+        told["ValidationLoss"] = {"Best": min(loss for _, loss in look.seen)}
+        told["ValidationLoss"] |= {"BestStep": look.best_step, "Last": look.seen[-1][1]}
+        if keep == BEST:
+            told |= {"Step": look.best_step, "Why": "least loss on validation participants"}
+    return told
 
 
 def _state_file(
@@ -195,18 +280,21 @@ def _state_file(
     name: str,
     settings: dict[str, Any],
     texts: dict[str, str],
-    material: Material,
+    images: torch.Tensor,
+    prompt: torch.Tensor,
     net: Generator,
 ) -> Path | None:
     """Name the file of this training's state: another training has another name.
 
     The number of steps does not count, since no step depends on it: a training can be prolonged.
+    Nor does the number of processes, nor which of the weights are kept in the end.
     """
     if not folder:
         return None
     settings = {key: value for key, value in settings.items() if key != "steps"}
     first = next(iter(net.named_parameters().values()))
-    mark = fingerprint(settings, texts, material.mean, material.prompt, first)
+    latents, _ = net.encode(images[:1].to(net.device))
+    mark = fingerprint(settings, texts, images, prompt, first, latents)
     return Path(folder) / f"{condition}{name}-{mark}.safetensors"
 
 
@@ -235,12 +323,17 @@ def _grid_drawer(
     return draw
 
 
-def _loss_rows(history: dict[str, NDArray[np.float64]]) -> list[dict[str, Any]]:
-    return [
-        {"model": name or JOINT, "step": step + 1, "loss": float(own), "prior_loss": float(prior)}
-        for name, values in history.items()
-        for step, (own, prior) in enumerate(values)
-    ]
+def _loss_rows(
+    history: dict[str, NDArray[np.float64]], looks: dict[str, Validation]
+) -> list[dict[str, Any]]:
+    rows = []
+    for name, values in history.items():
+        seen = {int(step): loss for step, loss in looks[name].seen} if name in looks else {}
+        for step, (own, prior) in enumerate(values, 1):
+            row = {"model": name or JOINT, "step": step, "loss": float(own)}
+            row |= {"prior_loss": float(prior)}
+            rows.append(row | ({"validation_loss": seen.get(step)} if seen else {}))
+    return rows
 
 
 def _describe_base(base: str | None) -> dict[str, str]:

@@ -8,8 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from stages.generation.generator import Generator, add_noise, aim, min_snr_weights
+from stages.generation.denoising import EMPTY, FIRST, PRIOR, Denoising
+from stages.generation.generator import Generator
 from stages.generation.state import load_state, save_state
+from stages.generation.team import ALONE, Team
+from stages.generation.validation import Drawable, Validation
 
 logger = logging.getLogger(__name__)
 
@@ -51,10 +54,13 @@ class Material:
     spread: Tensor
     prompt: Tensor
 
-    def draw(self, picks: Tensor, draws: torch.Generator) -> Tensor:
-        """Draw latents of some images."""
+    def draw(self, picks: Tensor, draws: torch.Generator, mine: Tensor) -> Tensor:
+        """Draw latents of some images, and make those that ``mine`` takes of them.
+
+        What is drawn does not depend on ``mine``.
+        """
         noise = torch.randn(self.mean[picks].shape, generator=draws)
-        return self.mean[picks] + self.spread[picks] * noise
+        return self.mean[picks[mine]] + self.spread[picks[mine]] * noise[mine]
 
 
 def encode_material(generator: Generator, images: Tensor, prompt: Tensor) -> Material:
@@ -75,7 +81,7 @@ def draw_picks(prompt: Tensor, *, count: int, balance: bool, draws: torch.Genera
 def train(
     generator: Generator,
     weights: Mapping[str, nn.Parameter],
-    material: Material,
+    material: Drawable,
     prompts: Sequence[str],
     settings: Settings,
     *,
@@ -86,6 +92,8 @@ def train(
     save_every: int = 200,
     on_grid: Callable[[int, Generator], None] | None = None,
     grid_every: int = 0,
+    validation: Validation | None = None,
+    team: Team = ALONE,
 ) -> tuple[dict[str, Tensor], list[list[float]]]:
     """Train, going on from a saved state where there is one.
 
@@ -103,6 +111,10 @@ def train(
         ``settings.prior_weight`` (Ruiz et al. 2023, eq. 2).
     on_grid
         Called with the step and the generator every ``grid_every`` steps.
+    validation
+        Looks at the running mean of weights, and keeps the best.
+    team
+        Processes that share each batch; numbers are those of one process, but for rounding.
 
     Returns
     -------
@@ -114,8 +126,13 @@ def train(
     Raises
     ------
     ValueError
-        The saved state is past the number of steps.
+        The saved state is past the number of steps, or a batch cannot be shared evenly.
     """
+    size = settings.batch_size
+    if size % team.size:
+        raise ValueError(
+            f"batch_size {size} cannot be shared evenly by {team.size} processes; give a multiple"
+        )
     device = generator.device
     optimiser = torch.optim.AdamW(
         list(weights.values()),
@@ -125,47 +142,50 @@ def train(
     )
     averages = {name: p.detach().clone() for name, p in weights.items() if settings.ema_decay}
     start = 0
-    losses: list[list[float]] = []
+    before: list[list[float]] = []
     if state is not None and state.is_file():
-        start, losses = load_state(state, weights=weights, averages=averages, optimiser=optimiser)
+        start, before = load_state(
+            state, weights=weights, averages=averages, optimiser=optimiser, validation=validation
+        )
         if start > settings.steps:
             raise ValueError(
                 f"{state}: holds {start} steps, more than the {settings.steps} asked for; remove it"
             )
         logger.info("goes on after step %d of %d", start, settings.steps)
-    alphas = generator.noising.alphas_cumprod.to(device)
-    kind = generator.noising.config.prediction_type
     is_text_trained = any(name.startswith("text_encoder.") for name in weights)
-    texts = ["", prior_prompt, *prompts]  # the empty prompt is number 0, the prior's number 1
-    tokens = generator.tokenize(texts).to(device)
-    with torch.no_grad():
-        all_states = generator.text_encoder(tokens)
+    denoising = Denoising(
+        generator,
+        ["", prior_prompt, *prompts],
+        is_text_trained=is_text_trained,
+        min_snr=settings.min_snr,
+        precision=settings.precision,
+    )
+    shared = team.share_gradients(denoising, may_leave_out=is_text_trained)
+    levels = len(denoising.alphas)
+    own = torch.arange(team.rank, size, team.size)  # this process's share
+    mine = own if prior is None else torch.cat([own, own + size])
+    found: list[Tensor] = []
+
+    def rows() -> list[list[float]]:
+        return before + (torch.stack(found).tolist() if found else [])
 
     generator.denoiser.train()
     for step in range(start, settings.steps):
         draws = torch.Generator().manual_seed(_mix(seed, step))
-        picks = draw_picks(
-            material.prompt, count=settings.batch_size, balance=settings.balance, draws=draws
-        )
-        latents, numbers = material.draw(picks, draws), material.prompt[picks] + 2
+        picks = draw_picks(material.prompt, count=size, balance=settings.balance, draws=draws)
+        latents, numbers = material.draw(picks, draws, own), material.prompt[picks] + FIRST
         if prior is not None:
-            others = torch.randint(len(prior.mean), (settings.batch_size,), generator=draws)
-            latents = torch.cat([latents, prior.draw(others, draws)])
-            numbers = torch.cat([numbers, torch.ones_like(others)])
-        noise = torch.randn(latents.shape, generator=draws)
-        times = torch.randint(len(alphas), (len(latents),), generator=draws)
-        is_dropped = torch.rand(len(latents), generator=draws) < settings.drop_prompt
-        numbers = torch.where(is_dropped, 0, numbers).to(device)
-        latents, noise, times = latents.to(device), noise.to(device), times.to(device)
+            others = torch.randint(len(prior.mean), (size,), generator=draws)
+            latents = torch.cat([latents, prior.draw(others, draws, own)])
+            numbers = torch.cat([numbers, torch.full_like(others, PRIOR)])
+        noise = torch.randn((len(numbers), *latents.shape[1:]), generator=draws)
+        times = torch.randint(levels, (len(numbers),), generator=draws)
+        is_dropped = torch.rand(len(numbers), generator=draws) < settings.drop_prompt
+        numbers = torch.where(is_dropped, EMPTY, numbers)
 
-        states = (generator.text_encoder(tokens) if is_text_trained else all_states)[numbers]
-        noisy = add_noise(alphas, latents, noise, times)
-        with torch.autocast(device.type, torch.bfloat16, settings.precision == "bfloat16"):
-            predicted = generator.denoiser(noisy, times, states)
-        error = (predicted.float() - aim(kind, alphas, latents, noise, times)).square()
-        each = min_snr_weights(kind, alphas, times, settings.min_snr) * error.mean((1, 2, 3))
-        own_loss = each[: settings.batch_size].mean()
-        prior_loss = each[settings.batch_size :].mean() if prior is not None else each.new_zeros(())
+        each = shared(*(t.to(device) for t in (latents, noise[mine], times[mine], numbers[mine])))
+        own_loss = each[: len(own)].mean()
+        prior_loss = each[len(own) :].mean() if prior is not None else each.new_zeros(())
         loss = own_loss + settings.prior_weight * prior_loss
 
         optimiser.zero_grad(set_to_none=True)
@@ -175,9 +195,14 @@ def train(
             group["lr"] = settings.learning_rate * min(1.0, (step + 1) / (settings.warmup + 1))
         optimiser.step()
         _update_averages(averages, weights, decay=min(settings.ema_decay, (1 + step) / (10 + step)))
-        losses.append([own_loss.item(), prior_loss.item()])
+        found.append(team.mean(torch.stack([own_loss, prior_loss]).detach()))
 
         done = step + 1
+        if not team.is_first:  # saves, draws and looks for all
+            continue
+        if validation is not None and done % validation.every == 0:
+            with _averaged(weights, averages):
+                validation.look(done, denoising, averages or weights, device)
         if state is not None and (done % save_every == 0 or done == settings.steps):
             save_state(
                 state,
@@ -185,15 +210,16 @@ def train(
                 weights=weights,
                 averages=averages,
                 optimiser=optimiser,
-                losses=losses,
+                losses=rows(),
+                validation=validation,
             )
         if on_grid is not None and grid_every and done % grid_every == 0:
             with _averaged(weights, averages):
                 on_grid(done, generator)
-            logger.info("step %d of %d, loss %.4f", done, settings.steps, losses[-1][0])
+            logger.info("step %d of %d, loss %.4f", done, settings.steps, found[-1][0].item())
     generator.denoiser.eval()
     final = averages or {name: parameter.detach() for name, parameter in weights.items()}
-    return final, losses
+    return final, rows()
 
 
 class _averaged:  # noqa: N801 (reads as a word where it is used)

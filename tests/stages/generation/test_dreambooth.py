@@ -12,26 +12,11 @@ from stages.generation.build import load_generator
 from stages.generation.checkpoint import load_checkpoint
 from stages.generation.sampling import sample
 from stages.generation.slices import to_tensor
-from stages.generation.train import Material, Settings, encode_material, train
+from stages.generation.train import Material, encode_material, train
 from tests.stages.generation import steps, toy
+from tests.stages.generation.settings import settings
 
 PROMPTS = ["ad, a mri brain", "cn, a mri brain"]
-
-
-def settings(**given) -> Settings:
-    plain = {
-        "steps": 6,
-        "batch_size": 4,
-        "learning_rate": 1e-3,
-        "warmup": 0,
-        "min_snr": 0.0,
-        "drop_prompt": 0.0,
-        "ema_decay": 0.0,
-        "prior_weight": 0.0,
-        "balance": True,
-        "precision": "float32",
-    }
-    return Settings(**(plain | given))
 
 
 def material_of(generator, count: int = 4) -> Material:

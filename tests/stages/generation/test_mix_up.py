@@ -20,7 +20,7 @@ from stages.generation.slices import to_pixels, to_tensor
 from stages.generation.train import encode_material, train
 from stages.generation.verdicts import HELD_OUT, SYNTHETIC, contrast_rows
 from tests.stages.generation import toy
-from tests.stages.generation.test_dreambooth import settings
+from tests.stages.generation.settings import settings
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,8 @@ from stages.generation.generator import add_noise, aim, min_snr_weights
 from stages.generation.sampling import sample
 from stages.generation.scratch import build_scratch
 from stages.generation.train import draw_picks, encode_material, train
-from tests.stages.generation.test_dreambooth import material_of, settings, snapshot
+from tests.stages.generation.settings import settings
+from tests.stages.generation.test_dreambooth import material_of, snapshot
 
 WORDS = ["shrunken", "youthful"]
 
