@@ -18,6 +18,7 @@ from stages.generation.augmentation import MovingMaterial
 from stages.generation.build import JOINT, build_generator, choose_device, choose_precision
 from stages.generation.cohort import split_participants
 from stages.generation.generator import STABLE_DIFFUSION, Generator
+from stages.generation.memory import keep_memory
 from stages.generation.provenance import describe_training
 from stages.generation.sampling import sample
 from stages.generation.slices import Pixels, load_stack, to_pixels, to_tensor
@@ -96,6 +97,8 @@ def run(
     if validation_fraction and validate_every > steps:
         raise ValueError(f"validate_every {validate_every}: never in {steps} steps; lower it")
     device = choose_device()
+    if device.type == "cpu":
+        keep_memory()
     settings = Settings(
         steps=steps,
         batch_size=batch_size,

@@ -23,6 +23,27 @@ PATCH = 2
 NORM_GROUPS = 8
 
 
+class Upsample(nn.Module):
+    """Double the size by nearest neighbours, then convolve 3 x 3: both at once.
+
+    Of the nine neighbours of an output pixel several are the same input pixel, so that weights can
+    be summed first: a transposed convolution, 4 x 4 with stride 2, with 4/9 of the products. Takes
+    the place of diffusers' module of this kind, with the same weights.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor, output_size: None = None) -> Tensor:
+        """(B, c, h, w) -> (B, c, 2h, 2w)."""
+        turned = self.conv.weight.flip(2, 3).transpose(0, 1)
+        twice = turned.new_ones(1, 1, 2, 2)
+        spread = functional.conv2d(turned.reshape(-1, 1, 3, 3), twice, padding=1)
+        kernel = spread.view(*turned.shape[:2], 4, 4)
+        return functional.conv_transpose2d(x, kernel, self.conv.bias, stride=2, padding=1)
+
+
 class Denoiser(nn.Module):
     """A U-Net without attention whose time embedding is joined by that of the prompt."""
 
@@ -45,6 +66,8 @@ class Denoiser(nn.Module):
             class_embed_type="identity",
             add_attention=False,
         )
+        for block in self.unet.up_blocks[:-1]:  # the last one keeps its size
+            block.upsamplers[0] = Upsample(block.upsamplers[0].conv)
 
     def forward(self, latents: Tensor, times: Tensor, states: Tensor) -> Tensor:
         """Predict from noisy latents (B, 4, h, w), times (B,) and mean word vectors (B, 128)."""

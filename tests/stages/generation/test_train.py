@@ -1,9 +1,13 @@
 """The loop: what it draws and weighs, and that stopping changes nothing."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler
+from diffusers.models.upsampling import Upsample2D
 from diffusers.training_utils import compute_snr
 
 from stages.generation.build import choose_precision
@@ -11,10 +15,12 @@ from stages.generation.generator import add_noise, aim, min_snr_weights
 from stages.generation.sampling import sample
 from stages.generation.scratch import build_scratch
 from stages.generation.train import draw_picks, encode_material, train
+from tests.conftest import REPOSITORY
 from tests.stages.generation.settings import settings
 from tests.stages.generation.test_dreambooth import material_of, snapshot
 
 WORDS = ["shrunken", "youthful"]
+CAPTURE = {"cwd": REPOSITORY, "capture_output": True, "text": True, "check": True}
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
@@ -117,6 +123,49 @@ def test_a_state_is_whole_or_absent(tmp_path, monkeypatch):
             save_every=1,
         )
     assert not path.exists()
+
+
+def test_upsampling_at_once_is_diffusers_upsampling(monkeypatch):
+    """The same outputs and gradients, in double precision, and the same names of weights."""
+    ours = build_scratch(size=16, width=8, seed=0).denoiser.double()
+    with monkeypatch.context() as patch:
+        patch.setattr("stages.generation.scratch.Upsample", lambda conv: plain_upsample(conv))
+        theirs = build_scratch(size=16, width=8, seed=0).denoiser.double()
+    assert type(theirs.unet.up_blocks[0].upsamplers[0]).__module__.startswith("diffusers")
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    draws = torch.Generator().manual_seed(0)
+    z = torch.randn((3, 4, 8, 8), generator=draws, dtype=torch.float64)
+    states = torch.randn((3, 128), generator=draws, dtype=torch.float64)
+    for net in (ours, theirs):
+        net(z, torch.tensor([1, 500, 999]), states).square().sum().backward()
+    first, second = ours.named_parameters(), theirs.named_parameters()
+    for (name, a), (_, b) in zip(first, second, strict=True):
+        assert torch.allclose(a.grad, b.grad, rtol=1e-9, atol=1e-12), name
+
+
+def plain_upsample(conv: torch.nn.Conv2d) -> Upsample2D:
+    module = Upsample2D(conv.in_channels, use_conv=True, out_channels=conv.out_channels)
+    module.conv = conv
+    return module
+
+
+def test_freed_memory_is_kept():
+    """Large tensors that come and go cost no new pages."""
+    script = (
+        "import resource, sys, torch\n"
+        "from stages.generation.memory import keep_memory\n"
+        "if sys.argv[1] == 'kept': assert keep_memory()\n"
+        "def pages(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "def use(): [torch.ones(1_000_000) for _ in range(40)]\n"
+        "use(); before = pages()\n"
+        "for _ in range(5): use()\n"
+        "print(pages() - before)"
+    )
+    found = {
+        how: int(subprocess.run([sys.executable, "-c", script, how], **CAPTURE).stdout)
+        for how in ("kept", "given back")
+    }
+    assert found["kept"] < 0.1 * found["given back"]
 
 
 def test_sampling_follows_the_seed_alone():
