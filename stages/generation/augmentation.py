@@ -64,7 +64,7 @@ def move(images: Tensor, moves: Moves) -> Tensor:
 
 @dataclass(frozen=True)
 class MovingMaterial:
-    """Images of which every draw is another one, encoded as they are drawn; a ``Material``.
+    """Images of which every draw is another one, encoded as they are drawn; as ``Material``.
 
     Attributes
     ----------
@@ -80,6 +80,11 @@ class MovingMaterial:
     generator: Generator
     strength: float
     flip: bool
+
+    def __post_init__(self) -> None:
+        """Refuse what has another number of axes."""
+        if self.images.ndim != 4:
+            raise ValueError("augmentation and flip: for slices only; set them to 0 and false")
 
     def draw(self, picks: Tensor, draws: torch.Generator, mine: Tensor) -> Tensor:
         """Draw latents of some images, and make those that ``mine`` takes of them."""

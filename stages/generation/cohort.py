@@ -3,8 +3,10 @@
 import operator
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 MISSING = ("", "n/a")
 COMPARE = {
@@ -105,6 +107,17 @@ def split_participants(
         order = rng.permutation(len(members))
         parts |= {members[i]: "test" if k < held_out else "train" for k, i in enumerate(order)}
     return parts
+
+
+def hold_out(
+    people: NDArray[Any], labels: NDArray[Any], *, fraction: float, seed: int
+) -> NDArray[np.bool_]:
+    """Say which images are of a share of each group's participants, all images of each; (n,)."""
+    if not fraction:
+        return np.zeros(len(people), bool)
+    groups = dict(zip(people.tolist(), labels.tolist(), strict=True))
+    parts = split_participants(groups, test_fraction=fraction, seed=seed)
+    return np.array([parts[person] == "test" for person in people])
 
 
 def _holds(row: Mapping[str, str], condition: Condition, name: str) -> bool:

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stages.generation.prompts import imbalance_warning
+from stages.generation.validation import LAST_STEP
 from stages.generation.verdicts import SYNTHETIC
 
 LEAST_SHARE = 0.5  # of the real contrast; less is called a mix-up
 MOST_OUTLIERS = 0.5
 LEAST_ACCURACY = 0.75  # of the network on held-out slices; below, its word is worth little
-LAST_STEP = "the last step"  # why weights were kept, as a card has it
 NO_CAUSE = "no cause known"
 
 

@@ -16,7 +16,7 @@ from stages.generation import figures
 from stages.generation.adapters import choose_weights, public_name, save_weights
 from stages.generation.augmentation import MovingMaterial
 from stages.generation.build import JOINT, build_generator, choose_device, choose_precision
-from stages.generation.cohort import split_participants
+from stages.generation.cohort import hold_out
 from stages.generation.generator import STABLE_DIFFUSION, Generator
 from stages.generation.memory import keep_memory
 from stages.generation.provenance import describe_training
@@ -26,11 +26,11 @@ from stages.generation.state import fingerprint
 from stages.generation.tables import read_rows, write_rows
 from stages.generation.team import current_team, launch
 from stages.generation.train import Settings, encode_material, train
-from stages.generation.validation import Drawable, Validation
+from stages.generation.validation import LAST_STEP, LEAST_LOSS, Drawable, Validation
 
 logger = logging.getLogger(__name__)
 
-LAST, BEST = "last", "best"
+BEST = "best"
 GRID_STEPS, GRID_COLUMNS, GRID_BATCH = 20, 4, 8
 PRIOR_BATCH = 4
 
@@ -117,9 +117,10 @@ def run(
         )
     texts = {r["group"]: r["prompt"] for r in read_rows(prompts) if r["condition"] == condition}
     slices, labels, people, origin = _training_slices(cohort, stack, list(texts))
-    is_validation = _hold_out(people, labels, validation_fraction, seed)
+    is_validation = hold_out(
+        people, labels, fraction=validation_fraction, seed=_seed(seed, "validation people")
+    )
     is_seen = ~is_validation
-    provenance = describe_training(generator, origin=origin, steps=steps, base=base)
     parts = [list(texts)] if models == JOINT else [[group] for group in texts]
     kept: dict[str, torch.Tensor] = {}
     history: dict[str, NDArray[np.float64]] = {}
@@ -198,6 +199,9 @@ def run(
     if not team.is_first:
         return
 
+    why = [_tell_kept(name, keep, steps, looks.get(name)) for name in history]
+    last = max(one["Step"] for one in why)
+    provenance = describe_training(generator, origin=origin, steps=last, base=base)
     save_weights(weights, kept)
     write_rows(losses, _loss_rows(history, looks))
     seen = {name: np.array(look.seen) for name, look in looks.items()}
@@ -227,7 +231,7 @@ def run(
         "Augmentation": augmentation,
         "Flip": flip,
         "Processes": processes,
-        "Kept": [_tell_kept(name, keep, steps, looks.get(name)) for name in history],
+        "Kept": why,
         "Seed": seed,
         "FirstLoss": float(np.mean([h[:20, 0].mean() for h in history.values()])),
         "LastLoss": float(np.mean([h[-20:, 0].mean() for h in history.values()])),
@@ -249,31 +253,19 @@ def _training_slices(
     return load_stack(stack)[places], labels, people, rows[0]["origin"]
 
 
-def _hold_out(
-    people: NDArray[Any], labels: NDArray[Any], fraction: float, seed: int
-) -> NDArray[np.bool_]:
-    """Say which slices are of validation people: a share of each group's, all slices of each."""
-    if not fraction:
-        return np.zeros(len(people), bool)
-    groups = dict(zip(people.tolist(), labels.tolist(), strict=True))
-    chosen = split_participants(
-        groups, test_fraction=fraction, seed=_seed(seed, "validation people")
-    )
-    return np.array([chosen[person] == "test" for person in people])
-
-
 def _list_people(people: NDArray[Any]) -> list[str]:
     return [f"bids::{person}" for person in dict.fromkeys(people.tolist())]
 
 
 def _tell_kept(name: str, keep: str, steps: int, look: Validation | None) -> dict[str, Any]:
     """Say of which step the weights are, and why."""
-    told: dict[str, Any] = {"Model": name or JOINT, "Step": steps, "Why": "the last step"}
+    told: dict[str, Any] = {"Model": name or JOINT, "Step": steps, "Why": LAST_STEP}
     if look is not None:
-        told["ValidationLoss"] = {"Best": min(loss for _, loss in look.seen)}
-        told["ValidationLoss"] |= {"BestStep": look.best_step, "Last": look.seen[-1][1]}
+        least = min(loss for _, loss in look.seen)
+        found = {"Least": least, "LeastStep": look.best_step, "Last": look.seen[-1][1]}
+        told |= {"ValidationLoss": found}
         if keep == BEST:
-            told |= {"Step": look.best_step, "Why": "least loss on validation participants"}
+            told |= {"Step": look.best_step, "Why": LEAST_LOSS}
     return told
 
 

@@ -54,7 +54,8 @@ class Denoiser(nn.Module):
         self.words = nn.Sequential(
             nn.Linear(TEXT_SIZE, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
         )
-        self.unet: Any = UNet2DModel(
+        unet: Any = UNet2DModel
+        self.unet = unet(
             sample_size=size // PATCH,
             in_channels=PATCH**2,
             out_channels=PATCH**2,

@@ -79,3 +79,9 @@ def test_every_process_draws_the_same_and_makes_its_share():
     assert torch.equal(share, whole[[1, 3]])
     assert torch.equal(after, after_share)
     assert not torch.allclose(whole[0], whole[3], atol=0.1)  # one slice, moved in two ways
+
+
+def test_volumes_are_refused():
+    generator = build_scratch(size=40, width=8, seed=0)
+    with pytest.raises(ValueError, match="for slices only; set them to 0 and false"):
+        MovingMaterial(torch.zeros(2, 1, 8, 8, 8), torch.zeros(2), generator, 1.0, False)
