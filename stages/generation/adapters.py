@@ -71,7 +71,7 @@ def load_weights(path: str | Path, *, group: str = "") -> dict[str, Tensor]:
     return {k.removeprefix(f"{group}/"): v for k, v in tensors.items() if k.startswith(f"{group}/")}
 
 
-def put_weights(weights: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]) -> None:
+def put_weights(weights: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     """Copy saved weights into a model.
 
     Raises

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from scipy import ndimage, stats
 
 from stages.generation.instruments import Slices
-from stages.generation.slices import Pixels, blur
+from stages.generation.slices import Pixels
 from stages.generation.tables import Row
-from stages.generation.verdicts import HELD_OUT, SYNTHETIC, name_blurred
+from stages.generation.verdicts import HELD_OUT, SYNTHETIC
 
 Array = NDArray[np.float64]
 
@@ -60,18 +60,19 @@ def compare_anatomy(
     held_out: Slices,
     made: dict[str, tuple[Slices, list[Row]]],
     groups: list[str],
-    sizes: list[int],
+    variants: Mapping[str, Slices],
 ) -> list[dict[str, Any]]:
     """Compare measures of synthetic and held-out slices with those of training slices.
 
-    Held-out slices come through the models' resolution too: fine detail counts in every measure.
+    Variants of held-out slices, such as those brought through the models' resolution, stand beside
+    them: fine detail counts in every measure.
     """
     rows = []
     for group in groups:
         real = measure(train.of(group))
         sets = {f"{SYNTHETIC} ({c})": s.of(group) for c, (s, _) in made.items()}
         sets[HELD_OUT] = held_out.of(group)
-        sets |= {name_blurred(size): blur(held_out.of(group), size) for size in sizes}
+        sets |= {name: slices.of(group) for name, slices in variants.items()}
         for name, pixels in sets.items():
             if len(pixels):
                 found = compare(measure(pixels), real)

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from stages.generation.adapters import choose_weights, load_weights, put_weights
 from stages.generation.checkpoint import load_checkpoint, require_base
+from stages.generation.codec import Codec, build_codec
 from stages.generation.generator import STABLE_DIFFUSION, Generator
+from stages.generation.latent import build_latent
 from stages.generation.scratch import build_scratch
 
 JOINT, SEPARATE = "joint", "separate"
@@ -25,8 +28,12 @@ def build_generator(
     width: int,
     seed: int,
     gradient_checkpointing: bool = False,
+    codec: Codec | None = None,
+    voxel_mm: float = 0.0,
 ) -> Generator:
-    """Make an untrained model from scratch, or load a checkpoint."""
+    """Make an untrained model from scratch, in a codec's latents if given, or load a checkpoint."""
+    if codec is not None:
+        return build_latent(codec, voxel_mm=voxel_mm, width=width, seed=seed)
     if kind != STABLE_DIFFUSION:
         return build_scratch(size=size, width=width, seed=seed)
     return load_checkpoint(
@@ -46,18 +53,40 @@ def load_generator(
     ValueError
         The weights are not those of the card's model.
     """
-    generator = build_generator(card["Kind"], base, size=card["Size"], width=card["Width"], seed=0)
+    codec = None
+    if told := card.get("Codec"):
+        mean = torch.zeros(told["Shape"])
+        codec = build_codec(
+            mean, width=told["Width"], latent_channels=told["LatentChannels"], seed=0
+        )
+    generator = build_generator(
+        card["Kind"],
+        base,
+        size=card["Size"],
+        width=card["Width"],
+        seed=0,
+        codec=codec,
+        voxel_mm=card.get("VoxelMm", 0.0),
+    )
     trained = choose_weights(
         generator, text_encoder=card["TextEncoderTrained"], lora_rank=card["LoraRank"], seed=0
     )
     own = group if card["Models"] == SEPARATE else ""
     try:
-        put_weights(trained, load_weights(weights, group=own))
+        put_weights(trained | codec_tensors(generator), load_weights(weights, group=own))
     except ValueError as error:
         raise ValueError(f"{weights}: {error}") from error
+    if codec is not None:
+        codec.to(device)
     generator.denoiser.to(device).eval()
     generator.text_encoder.to(device).eval()
     return generator
+
+
+def codec_tensors(generator: Generator) -> dict[str, Tensor]:
+    """List all that a trained codec consists of, by name; nothing where the codec is fixed."""
+    own = {} if generator.codec is None else generator.codec.state_dict()
+    return {f"codec.{name}": tensor for name, tensor in own.items()}
 
 
 def read_card(path: str) -> dict[str, Any]:

@@ -28,9 +28,11 @@ from stages.generation.similarity import (
     manifold_scores,
     mean_ms_ssim,
 )
-from stages.generation.slices import SIZE, Pixels, blur
+from stages.generation.slices import SIZE, Pixels, blur, load_stack
 from stages.generation.tables import Row, read_rows, write_rows
 from stages.generation.verdicts import HELD_OUT, SYNTHETIC, TRAINING, Judged, name_blurred
+from stages.generation.volumes import load_brains
+from stages.generation.whole import audit_wholes
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +47,8 @@ def run(
     samples: list[str],
     tables: list[str],
     cards: list[str],
+    brains: str | None,
+    volumes: list[str],
     verdict: str,
     table1: str,
     cells: str,
@@ -59,6 +63,7 @@ def run(
     examples: str,
     ratios: str,
     neighbours: str,
+    planes: str,
     evaluation_size: int,
     components: int,
     judge_epochs: int,
@@ -66,22 +71,33 @@ def run(
     seed: int,
 ) -> None:
     """Write all tables, figures and the verdict."""
-    train, held_out = read_real(cohort, stack)
+    train, held_out = read_real(cohort, load_stack(stack))
     made = read_samples(samples, tables)
     known = {card["Condition"]: card for card in map(read_card, cards)}
     audit = json.loads(Path(audited).read_text(encoding="utf-8"))
     groups = list(audit["TrainingSlices"])
+    sizes = sorted({card["Size"] for card in known.values() if card["Size"]} - {SIZE})
+    variants = {name_blurred(size): _blurred(held_out, size) for size in sizes if size < SIZE}
+    whole = load_brains(brains) if brains and all("VoxelMm" in c for c in known.values()) else None
+    if whole:  # like is compared with like: the real slices are cut from volumes too
+        variants = {f"{HELD_OUT} at 1 mm": held_out}
+        train, held_out = read_real(cohort, whole.slices())
     tools, about = make_instruments(
         train, held_out, groups, evaluation_size, components, judge_epochs, seed
     )
-    sizes = sorted({card["Size"] for card in known.values() if card["Size"] < SIZE})
-    judged = judge_all(tools, train, held_out, made, sizes)
-    cuts = _find_cuts(judged, groups)
+    judged = judge_all(tools, train, held_out, made, variants)
+    cuts = verdicts.find_cuts(judged, groups)
     table = verdicts.tabulate(judged, groups, cuts)
     compared = verdicts.contrast_rows(judged, groups, redraws=redraws, seed=seed)
     likeness = compare_sets(tools, train, held_out, made, judge_epochs, seed)
     seen = {name: card["TrainingParticipants"] for name, card in known.items()}
     audits, near, pairs = find_copies(tools, train, held_out, made, seen, redraws, seed)
+    shapes = compare_anatomy(train, held_out, made, groups, variants)
+    if whole:
+        more = audit_wholes(
+            whole, cohort, volumes, tables, seen, groups, redraws=redraws, seed=seed
+        )
+        audits, near, shapes = audits + more.audits, near + more.near, shapes + more.sizes
 
     write_rows(table1, table)
     origin = read_rows(cohort)[0]["origin"]
@@ -97,7 +113,7 @@ def run(
     write_rows(memorisation, audits)
     if near:
         write_rows(copies, near)
-    write_rows(anatomy, compare_anatomy(train, held_out, made, groups, sizes))
+    write_rows(anatomy, shapes)
     about |= {"BalancedThresholds": cuts, "Groups": groups, "Size": evaluation_size}
     Path(judge).write_text(json.dumps(about, indent=2), encoding="utf-8")
     findings = describe_findings(table, compared, audits, about, audit, known)
@@ -105,6 +121,8 @@ def run(
     logger.info("%s", findings["Headline"])
     note = f"synthetic slices: {findings['Provenance']}; all others: {origin} scans"
     _draw(examples, ratios, neighbours, judged, held_out, made, pairs, cuts, groups, note)
+    if whole:
+        figures.draw_rows(planes, more.rows, "Volumes: coronal, axial, sagittal", note=note)
 
 
 def judge_all(
@@ -112,12 +130,12 @@ def judge_all(
     train: Slices,
     held_out: Slices,
     made: dict[str, tuple[Slices, list[Row]]],
-    sizes: list[int],
+    variants: dict[str, Slices],
 ) -> list[Judged]:
     """Judge synthetic slices and every reference that they are to be read against.
 
-    References: held-out real slices; the same through the model's resolution, for what smoothing
-    does; training slices, and the same each left out of its own density.
+    References: held-out real slices; variants of these, such as through the model's resolution, for
+    what smoothing does; training slices, and the same each left out of its own density.
     """
     judged = [
         tools.judge_slices(slices.of(group), SYNTHETIC, condition, group)
@@ -127,10 +145,9 @@ def judge_all(
     ]
     for group in tools.groups:
         judged.append(tools.judge_slices(held_out.of(group), HELD_OUT, "", group))
-    for size in sizes:
+    for name, slices in variants.items():
         for group in tools.groups:
-            blurred = blur(held_out.of(group), size)
-            judged.append(tools.judge_slices(blurred, name_blurred(size), "", group))
+            judged.append(tools.judge_slices(slices.of(group), name, "", group))
     for number, group in enumerate(tools.groups):
         plain = tools.judge_slices(train.of(group), TRAINING, "", group)
         alone = plain.log_likelihood.copy()
@@ -207,11 +224,12 @@ def find_copies(
         numbers, is_copy, place, distance = audit_copies(
             tools.rows(slices.pixels), tools.rows(own), H, redraws=redraws, seed=seed
         )
-        audits.append({"condition": condition, **numbers})
+        audits.append({"condition": condition, "compared": "slices", **numbers})
         for i in np.flatnonzero(is_copy):
             near.append(
                 {
                     "condition": condition,
+                    "compared": "slices",
                     "group": rows[i]["group"],
                     "image": rows[i]["image"],
                     "training_participant": names[place[i]],
@@ -244,19 +262,8 @@ def list_outliers(
     return found
 
 
-def _find_cuts(judged: list[Judged], groups: list[str]) -> dict[str, float | None]:
-    """Set the balanced thresholds on held-out real slices, where there are two groups."""
-    real = [item for item in judged if item.origin == HELD_OUT]
-    if len(groups) != 2 or not all(len(item.is_outlier) for item in real):
-        return {"likelihood": None, "network": None}
-    is_first = np.concatenate([np.full(len(i.is_outlier), i.group == groups[0]) for i in real])
-    cuts: dict[str, float | None] = {}
-    for what in ("likelihood", "network"):
-        scores = np.concatenate(
-            [i.log_likelihood if what == "likelihood" else i.log_probability for i in real]
-        )
-        cuts[what] = verdicts.balanced_threshold(scores[:, 0] - scores[:, 1], is_first)
-    return cuts
+def _blurred(slices: Slices, size: int) -> Slices:
+    return Slices(blur(slices.pixels, size), slices.groups, slices.people)
 
 
 def _draw(

@@ -1,24 +1,27 @@
-"""Step export: write one synthetic slice as a synthetic participant."""
+"""Step export: write one synthetic slice, and its volume, as a synthetic participant."""
 
 import json
 from pathlib import Path
 
 from stages.generation.slices import load_stack, write_slice
 from stages.generation.tables import read_rows, write_rows
+from stages.generation.volumes import load_brains, write_volume
 
 
 def run(
     *,
     samples: str,
     table: str,
+    volumes: str | None,
     slice: str,
+    volume: str,
     person: str,
     condition: str,
     group: str,
     image: str,
     seed: int,
 ) -> None:
-    """Write image, sidecar and the participant's row.
+    """Write images, sidecars and the participant's row.
 
     Raises
     ------
@@ -32,7 +35,13 @@ def run(
             " again with these groups and images"
         )
     (row,) = rows
-    write_slice(slice, load_stack(samples)[int(row["place"])])
+    place = int(row["place"])
+    write_slice(slice, load_stack(samples)[place])
+    written = [Path(slice)]
+    if volumes is not None and "voxel_mm" in row:  # else they are of a model made before
+        whole = load_brains(volumes)
+        write_volume(volume, whole.voxels[place], whole.voxel_mm)
+        written.append(Path(volume))
     sidecar = {
         "Synthetic": True,
         "Group": group,
@@ -45,9 +54,10 @@ def run(
         "ModelSHA256": row["model_sha256"],
         "Provenance": row["provenance"],
     }
-    path = Path(slice)
-    path.with_name(path.name.partition(".")[0] + ".json").write_text(json.dumps(sidecar, indent=2))
+    for path in written:
+        text = json.dumps(sidecar, indent=2)
+        path.with_name(path.name.partition(".")[0] + ".json").write_text(text)
     told = ("condition", "group", "prompt", "seed", "guidance", "sampling_steps", "model_sha256")
-    name = path.name.partition("_")[0]
+    name = Path(slice).name.partition("_")[0]
     own = {"participant_id": name, "synthetic": "true"} | {key: row[key] for key in told}
     write_rows(person, [own])

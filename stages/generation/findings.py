@@ -5,7 +5,7 @@ from typing import Any
 
 from stages.generation.prompts import imbalance_warning
 from stages.generation.validation import LAST_STEP
-from stages.generation.verdicts import SYNTHETIC
+from stages.generation.verdicts import HELD_OUT, SYNTHETIC
 
 LEAST_SHARE = 0.5  # of the real contrast; less is called a mix-up
 MOST_OUTLIERS = 0.5
@@ -66,10 +66,11 @@ def describe_findings(
     for row in copies:
         if row["copies"]:
             warnings.append(
-                f"Copies. {row['condition']}: {row['copies']} of {row['n']} synthetic slices are"
-                " near copies of a training slice; do not share them. Remedy:"
-                f" {find_remedies(cards.get(row['condition'], {}))}."
+                f"Copies. {row['condition']}: {row['copies']} of {row['n']} synthetic"
+                f" {row['compared']} are near copies of training {row['compared']}; do not share"
+                f" them. Remedy: {find_remedies(cards.get(row['condition'], {}))}."
             )
+    notes += [describe_codec(name, card) for name, card in cards.items() if "Codec" in card]
     right = [
         f"{row['slices']}: {row['right_share_network']:.0%}"
         for row in table
@@ -85,6 +86,16 @@ def describe_findings(
         "Provenance": "; ".join(provenance),
         "Synthetic": True,
     }
+
+
+def describe_codec(condition: str, card: Mapping[str, Any]) -> str:
+    """Say what no synthetic volume can show, since the codec loses it, and what was judged."""
+    lost = card["Codec"]["Reconstruction"][HELD_OUT]
+    return (
+        f"{condition}: encoded and decoded, held-out brains are off by {lost['brain_rms']:.3f} of"
+        f" white (root mean square; the mean of training brains by {lost['brain_baseline']:.3f})."
+        f" All slices, real ones too, were cut from volumes of {card['VoxelMm']:g} mm."
+    )
 
 
 def find_causes(

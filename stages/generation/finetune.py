@@ -15,13 +15,21 @@ from numpy.typing import NDArray
 from stages.generation import figures
 from stages.generation.adapters import choose_weights, public_name, save_weights
 from stages.generation.augmentation import MovingMaterial
-from stages.generation.build import JOINT, build_generator, choose_device, choose_precision
+from stages.generation.build import (
+    JOINT,
+    build_generator,
+    choose_device,
+    choose_precision,
+    codec_tensors,
+)
+from stages.generation.codec import CodecSettings
 from stages.generation.cohort import hold_out
-from stages.generation.generator import STABLE_DIFFUSION, Generator
+from stages.generation.compress import Compressed, fit_codec
+from stages.generation.generator import LATENT_VOLUME, STABLE_DIFFUSION, Generator
 from stages.generation.memory import keep_memory
 from stages.generation.provenance import describe_training
 from stages.generation.sampling import sample
-from stages.generation.slices import Pixels, load_stack, to_pixels, to_tensor
+from stages.generation.slices import Pixels, load_stack, to_tensor
 from stages.generation.state import fingerprint
 from stages.generation.tables import read_rows, write_rows
 from stages.generation.team import current_team, launch
@@ -40,12 +48,15 @@ def run(
     cohort: str,
     stack: str,
     prompts: str,
+    brains: str | None,
     base: str | None,
     weights: str,
     card: str,
     losses: str,
     curve: str,
     grid: str,
+    codec: str,
+    reconstructions: str,
     condition: str,
     generator: str,
     size: int,
@@ -70,6 +81,12 @@ def run(
     augmentation: float,
     flip: bool,
     processes: int,
+    latent_channels: int,
+    codec_width: int,
+    codec_steps: int,
+    codec_batch: int,
+    codec_rate: float,
+    kl_weight: float,
     precision: str,
     gradient_checkpointing: bool,
     save_every: int,
@@ -121,6 +138,28 @@ def run(
         people, labels, fraction=validation_fraction, seed=_seed(seed, "validation people")
     )
     is_seen = ~is_validation
+    compressed = None
+    if generator == LATENT_VOLUME:
+        compressed = fit_codec(
+            brains,
+            cohort,
+            list(texts),
+            is_seen,
+            CodecSettings(
+                latent_channels=latent_channels,
+                codec_width=codec_width,
+                codec_steps=codec_steps,
+                codec_batch=codec_batch,
+                codec_rate=codec_rate,
+                kl_weight=kl_weight,
+                precision=settings.precision,
+            ),
+            device=device,
+            seed=seed,
+            checkpoints=checkpoints if team.is_first else "",
+            save_every=save_every,
+        )
+    images = compressed.images if compressed else to_tensor(slices, size)
     parts = [list(texts)] if models == JOINT else [[group] for group in texts]
     kept: dict[str, torch.Tensor] = {}
     history: dict[str, NDArray[np.float64]] = {}
@@ -135,6 +174,8 @@ def run(
             width=width,
             seed=seed,
             gradient_checkpointing=gradient_checkpointing,
+            codec=compressed.codec if compressed else None,
+            voxel_mm=compressed.voxel_mm if compressed else 0.0,
         )
         net.denoiser.to(device)
         net.text_encoder.to(device)
@@ -153,7 +194,7 @@ def run(
         trained = choose_weights(net, text_encoder=text_encoder, lora_rank=lora_rank, seed=seed)
         own = np.isin(labels, groups)
         numbers = torch.tensor([groups.index(g) if g in groups else -1 for g in labels])
-        pixels = to_tensor(slices[own & is_seen], size)
+        pixels = images[own & is_seen]
         told = numbers[own & is_seen]
         material: Drawable
         if augmentation or flip:
@@ -163,7 +204,7 @@ def run(
         if validation_fraction:
             aside = own & is_validation
             looks[name] = Validation(
-                encode_material(net, to_tensor(slices[aside], size), numbers[aside]),
+                encode_material(net, images[aside], numbers[aside]),
                 levels=len(net.noising.alphas_cumprod),
                 latent_shape=net.latent_shape,
                 every=validate_every,
@@ -193,7 +234,8 @@ def run(
         if keep == BEST and team.is_first:
             averages = looks[name].best
         prefix = f"{name}/" if name else ""
-        kept |= {f"{prefix}{public_name(k)}": v for k, v in averages.items()}
+        whole = averages | codec_tensors(net)
+        kept |= {f"{prefix}{public_name(k)}": v for k, v in whole.items()}
         history[name] = np.array(found)
         logger.info("%s %s: loss %.4f", condition, name, history[name][-1, 0])
     if not team.is_first:
@@ -203,12 +245,16 @@ def run(
     last = max(one["Step"] for one in why)
     provenance = describe_training(generator, origin=origin, steps=last, base=base)
     save_weights(weights, kept)
-    write_rows(losses, _loss_rows(history, looks))
+    write_rows(losses, _loss_rows(history, looks, compressed))
     seen = {name: np.array(look.seen) for name, look in looks.items()}
     figures.draw_losses(curve, history, seen, note=provenance)
     if shown:
         title = f"Synthetic, the same noise while training ({condition})"
         figures.draw_rows(grid, shown, title, note=provenance)
+    if compressed:
+        write_rows(codec, compressed.errors)
+        title = f"Held-out volumes and what the codec leaves of them ({condition})"
+        figures.draw_rows(reconstructions, compressed.rows, title, note=provenance)
     about = {
         "Name": f"generation {condition}",
         "Kind": generator,
@@ -217,7 +263,7 @@ def run(
         "Condition": condition,
         "Models": models,
         "Prompts": texts,
-        "Size": size,
+        "Size": None if compressed else size,
         "Width": width,
         "LoraRank": lora_rank,
         "TextEncoderTrained": text_encoder,
@@ -236,6 +282,7 @@ def run(
         "FirstLoss": float(np.mean([h[:20, 0].mean() for h in history.values()])),
         "LastLoss": float(np.mean([h[-20:, 0].mean() for h in history.values()])),
         "SHA256": {Path(weights).name: _digest(Path(weights))},
+        **(compressed.describe() if compressed else {}),
         "IntendedUse": "Research on synthetic data. Not for diagnosis. Slices are not people.",
         "Licence": "That of training data and base checkpoint; check both before sharing.",
     }
@@ -313,15 +360,20 @@ def _grid_drawer(
                 guidance=guidance,
                 batch=GRID_BATCH,
             )
-            shown[f"{group}, step {step}"] = list(to_pixels(images))
+            shown[f"{group}, step {step}"] = list(net.to_slices(images))
 
     return draw
 
 
 def _loss_rows(
-    history: dict[str, NDArray[np.float64]], looks: dict[str, Validation]
+    history: dict[str, NDArray[np.float64]],
+    looks: dict[str, Validation],
+    compressed: Compressed | None,
 ) -> list[dict[str, Any]]:
-    rows = []
+    rows: list[dict[str, Any]] = [
+        {"model": "codec", "step": step, "loss": error, "kl": kl}
+        for step, (error, kl) in enumerate(compressed.losses if compressed else [], 1)
+    ]
     for name, values in history.items():
         seen = {int(step): loss for step, loss in looks[name].seen} if name in looks else {}
         for step, (own, prior) in enumerate(values, 1):

@@ -1,4 +1,4 @@
-"""What a generator of slices is, whatever it is made of."""
+"""What a generator of slices or volumes is, whatever it is made of."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-SCRATCH, STABLE_DIFFUSION = "scratch", "stable-diffusion"
+from stages.generation.slices import Pixels, to_pixels
+
+SCRATCH, STABLE_DIFFUSION, LATENT_VOLUME = "scratch", "stable-diffusion", "latent-volume"
 
 
 @dataclass
@@ -17,9 +19,10 @@ class Generator:
     Attributes
     ----------
     kind
-        scratch or stable-diffusion.
+        scratch, stable-diffusion or latent-volume.
     denoiser : module
-        (latents (B, c, h, w), times (B,), states) → prediction, (B, c, h, w).
+        (latents (B, c, h, w), times (B,), states) → prediction, (B, c, h, w); of volumes, latents
+        are (B, c, h, w, d) and images (B, 1, x, y, z).
     text_encoder : module
         Tokens → states.
     tokenize
@@ -31,7 +34,11 @@ class Generator:
     noising : DDPMScheduler
         How noise is added, and what the denoiser predicts of it.
     latent_shape
-        (c, h, w).
+        (c, h, w) or (c, h, w, d).
+    to_slices
+        Images → mid-coronal slices, (B, 160, 160), uint8.
+    codec : module or None
+        What encodes and decodes, where it is trained here and kept with the weights.
     """
 
     kind: str
@@ -41,7 +48,9 @@ class Generator:
     encode: Callable[[Tensor], tuple[Tensor, Tensor]]
     decode: Callable[[Tensor], Tensor]
     noising: Any
-    latent_shape: tuple[int, int, int]
+    latent_shape: tuple[int, ...]
+    to_slices: Callable[[Tensor], Pixels] = to_pixels
+    codec: nn.Module | None = None
 
     @property
     def device(self) -> torch.device:
@@ -64,7 +73,7 @@ class Generator:
 
 def add_noise(alphas: Tensor, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
     """Mix latents with noise: sqrt(a_t) z + sqrt(1 - a_t) e."""
-    a = alphas[times].view(-1, 1, 1, 1)
+    a = _each(alphas[times], latents)
     return a.sqrt() * latents + (1 - a).sqrt() * noise
 
 
@@ -79,7 +88,7 @@ def aim(kind: str, alphas: Tensor, latents: Tensor, noise: Tensor, times: Tensor
     if kind == "epsilon":
         return noise
     if kind == "v_prediction":
-        a = alphas[times].view(-1, 1, 1, 1)
+        a = _each(alphas[times], latents)
         return a.sqrt() * noise - (1 - a).sqrt() * latents
     raise ValueError(f"prediction type {kind!r}: expected epsilon or v_prediction")
 
@@ -93,3 +102,8 @@ def min_snr_weights(kind: str, alphas: Tensor, times: Tensor, gamma: float) -> T
         return torch.ones(len(times), device=alphas.device)
     snr = alphas[times] / (1 - alphas[times]).clamp(min=1e-8)
     return snr.clamp(max=gamma) / (snr + 1 if kind == "v_prediction" else snr.clamp(min=1e-8))
+
+
+def _each(values: Tensor, latents: Tensor) -> Tensor:
+    """Shape values, (B,), to multiply latents, (B, ...), one by one."""
+    return values.view(-1, *[1] * (latents.ndim - 1))

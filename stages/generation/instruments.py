@@ -78,9 +78,8 @@ def flatten(pixels: Pixels, size: int) -> NDArray[np.float64]:
     return (to_tensor(pixels, size).flatten(1).double().numpy() + 1) / 2
 
 
-def read_real(cohort: str, stack: str) -> tuple[Slices, Slices]:
-    """Read training and held-out real slices."""
-    pixels = load_stack(stack)
+def read_real(cohort: str, pixels: Pixels) -> tuple[Slices, Slices]:
+    """Sort real slices into training and held-out ones."""
     parts = []
     for part in ("train", "test"):
         rows = [row for row in read_rows(cohort) if row["split"] == part]

@@ -10,6 +10,7 @@ copy.
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -105,7 +106,13 @@ def _rows(images: Tensor) -> Array:
 
 
 def audit_copies(
-    made: Array, train: Array, held_out: Array, *, redraws: int, seed: int
+    made: Array,
+    train: Array,
+    held_out: Array,
+    *,
+    redraws: int,
+    seed: int,
+    find: Callable[[Array, Array], tuple[Array, NDArray[np.intp]]] = nearest,
 ) -> tuple[dict[str, Any], NDArray[np.bool_], NDArray[np.intp], Array]:
     """Look for copies.
 
@@ -113,6 +120,8 @@ def audit_copies(
     ----------
     made, train, held_out : array, (n, D)
         Pixels, 0 to 1.
+    find
+        Finds distance and place of the nearest, as ``nearest`` does.
 
     Returns
     -------
@@ -125,11 +134,11 @@ def audit_copies(
         The nearest training slice.
     distance : array, (n,)
     """
-    distance, place = nearest(made, train)
-    reference, _ = nearest(held_out, train)
+    distance, place = find(made, train)
+    reference, _ = find(held_out, train)
     limit = COPY_SHARE * float(reference.min())
     is_copy = distance <= limit
-    (member, _), (other, _) = nearest(train, made), nearest(held_out, made)
+    (member, _), (other, _) = find(train, made), find(held_out, made)
     low, high = _auc_interval(other, member, redraws, seed)
     numbers = {
         "n": len(made),

@@ -12,13 +12,14 @@ import numpy as np
 from stages.generation import figures
 from stages.generation.checkpoint import require_base
 from stages.generation.cohort import assign_groups, check_lists, parse_rule, split_participants
-from stages.generation.generator import STABLE_DIFFUSION
+from stages.generation.generator import LATENT_VOLUME, STABLE_DIFFUSION
 from stages.generation.prompts import audit_prompts, build_prompts, imbalance_warning
 from stages.generation.provenance import origin_of
 from stages.generation.scratch import embed_prompts, split_words
 from stages.generation.slices import Pixels, read_slice, save_stack
 from stages.generation.tables import read_people, write_rows
 from stages.generation.texts import load_text
+from stages.generation.volumes import Brains, pair_scans, read_volume, save_brains
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +30,12 @@ def run(
     *,
     images: list[str],
     participants: str,
+    brains: list[str],
+    alignments: list[str],
     base: str | None,
     cohort: str,
     stack: str,
+    volumes: str,
     prompts: str,
     counts: str,
     verdict: str,
@@ -45,17 +49,18 @@ def run(
     generator: str,
     test_fraction: float,
     least_images: int,
+    voxel_mm: float,
     seed: int,
 ) -> None:
-    """Write cohort, slices, prompts and the prompts' audit.
+    """Write cohort, slices, prompts and the prompts' audit; for latent-volume, volumes too.
 
     Raises
     ------
     ValueError
         Lists that do not run in parallel, a rule that cannot be read, a group with too few slices
-        or participants, or one slice under the names of two participants.
+        or participants, or one slice or brain under the names of two participants.
     FileNotFoundError
-        Generator stable-diffusion without a whole checkpoint.
+        Generator stable-diffusion without a whole checkpoint, or latent-volume without brains.
     """
     check_lists(group=group, rule=rule, word=word)
     check_lists(condition=condition, prompt=prompt)
@@ -77,7 +82,13 @@ def run(
     for row in rows:
         row["split"] = split.get(row["participant_id"], "") if row["place"] != "" else ""
         row["origin"] = origin
-    _refuse_duplicates(rows, pixels)
+    _refuse_duplicates(rows, pixels, "slice")
+    if generator == LATENT_VOLUME:
+        used = [path for path, row in zip(images, rows, strict=True) if row["place"] != ""]
+        pairs = pair_scans(used, brains, alignments)
+        voxels = np.stack([read_volume(*pairs[path], voxel_mm) for path in used])
+        _refuse_duplicates(rows, voxels, "brain")
+        save_brains(volumes, Brains(voxels, voxel_mm))
 
     write_rows(cohort, rows)
     save_stack(stack, pixels)
@@ -132,8 +143,8 @@ def _check_groups(rows: list[Row], groups: list[str], rules: list[str], least: i
             )
 
 
-def _refuse_duplicates(rows: list[Row], pixels: Pixels) -> None:
-    """Refuse one slice under two names: it could be in training and held out at once."""
+def _refuse_duplicates(rows: list[Row], pixels: Pixels, what: str) -> None:
+    """Refuse one image under two names: it could be in training and held out at once."""
     seen: dict[str, Row] = {}
     for row in rows:
         if row["place"] == "":
@@ -142,7 +153,7 @@ def _refuse_duplicates(rows: list[Row], pixels: Pixels) -> None:
         other = seen.setdefault(digest, row)
         if other["participant_id"] != row["participant_id"]:
             raise ValueError(
-                f"{other['filename']} and {row['filename']} are the same slice under two"
+                f"{other['filename']} and {row['filename']} are the same {what} under two"
                 " participants' names; remove one"
             )
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from stages.generation.generator import STABLE_DIFFUSION
+from stages.generation.generator import LATENT_VOLUME, STABLE_DIFFUSION
 
 REAL, SYNTHETIC = "real", "synthetic"
 MADE_UP = ("demo", "phantom", "simul", "synth")
@@ -32,4 +32,5 @@ def describe_training(kind: str, *, origin: str, steps: int, base: str | None) -
     """
     if kind == STABLE_DIFFUSION:
         return f"checkpoint {Path(str(base)).name}, fine-tuned {steps} steps on {origin} scans"
-    return f"model from scratch (not Stable Diffusion), {steps} steps on {origin} scans"
+    what = "latent model of volumes" if kind == LATENT_VOLUME else "model"
+    return f"{what} from scratch (not Stable Diffusion), {steps} steps on {origin} scans"

@@ -10,10 +10,13 @@ import numpy as np
 from stages.generation import figures
 from stages.generation.build import choose_device, load_generator, read_card
 from stages.generation.sampling import sample
-from stages.generation.slices import save_stack, to_pixels
+from stages.generation.slices import save_stack
 from stages.generation.tables import read_rows, write_rows
+from stages.generation.volumes import Brains, save_brains, to_voxels
 
 logger = logging.getLogger(__name__)
+
+SHOWN = 3  # volumes per group in the figure
 
 
 def run(
@@ -25,6 +28,8 @@ def run(
     samples: str,
     table: str,
     figure: str,
+    volumes: str,
+    planes: str,
     condition: str,
     image: list[str],
     sampling_steps: int,
@@ -32,7 +37,7 @@ def run(
     sampling_batch: int,
     seed: int,
 ) -> None:
-    """Write the slices and, row by row, how each was made.
+    """Write the slices, the volumes that they were cut from, and how each was made, row by row.
 
     Raises
     ------
@@ -48,6 +53,7 @@ def run(
     texts = {r["group"]: r["prompt"] for r in read_rows(prompts) if r["condition"] == condition}
     rows: list[dict[str, Any]] = []
     stacks, shown = [], {}
+    wholes, shown_planes = [], {}
     for group, text in texts.items():
         generator = load_generator(about, weights, base, group=group, device=choose_device())
         seeds = [draw_seed(seed, condition, group, label) for label in image]
@@ -59,9 +65,15 @@ def run(
             guidance=guidance,
             batch=sampling_batch,
         )
-        pixels = to_pixels(made)
+        pixels = generator.to_slices(made)
         stacks.append(pixels)
         shown[f"{group}: {text}"] = list(pixels[: figures.COLUMNS])
+        if "VoxelMm" in about:
+            whole = Brains(to_voxels(made), about["VoxelMm"])
+            wholes.append(whole.voxels)
+            some = range(min(SHOWN, len(image)))
+            shown_planes[f"{group}: {text}"] = [plane for i in some for plane in whole.planes(i)]
+        more = {"voxel_mm": about["VoxelMm"]} if "VoxelMm" in about else {}
         rows += [
             {
                 "place": len(rows) + i,
@@ -75,6 +87,7 @@ def run(
                 "sampler": "DDIM",
                 "model_sha256": digest,
                 "provenance": about["Provenance"],
+                **more,
             }
             for i, label in enumerate(image)
         ]
@@ -82,6 +95,10 @@ def run(
     save_stack(samples, np.concatenate(stacks))
     write_rows(table, rows)
     figures.draw_rows(figure, shown, f"Synthetic ({condition})", note=about["Provenance"])
+    if wholes:
+        save_brains(volumes, Brains(np.concatenate(wholes), about["VoxelMm"]))
+        title = f"Synthetic, coronal, axial and sagittal ({condition})"
+        figures.draw_rows(planes, shown_planes, title, note=about["Provenance"])
 
 
 def draw_seed(seed: int, condition: str, group: str, label: str) -> int:

@@ -21,6 +21,12 @@ from stages.generation.generator import SCRATCH, Generator
 TEXT_SIZE = 128
 PATCH = 2
 NORM_GROUPS = 8
+NOISING: dict[str, Any] = {
+    "beta_schedule": "squaredcos_cap_v2",
+    "prediction_type": "v_prediction",
+    "clip_sample": False,
+    "timestep_spacing": "trailing",
+}
 
 
 class Upsample(nn.Module):
@@ -97,12 +103,7 @@ def build_scratch(*, size: int, width: int, seed: int) -> Generator:
         tokenize=embed_prompts,
         encode=_encode,
         decode=_decode,
-        noising=DDPMScheduler(
-            beta_schedule="squaredcos_cap_v2",
-            prediction_type="v_prediction",
-            clip_sample=False,
-            timestep_spacing="trailing",
-        ),
+        noising=DDPMScheduler(**NOISING),
         latent_shape=(PATCH**2, size // PATCH, size // PATCH),
     )
 

@@ -44,7 +44,7 @@ class Material:
 
     Attributes
     ----------
-    mean, spread : tensor, (n, c, h, w)
+    mean, spread : tensor, (n, c, h, w) or (n, c, h, w, d)
         Of the latents' distribution; spread is 0 where the codec is exact.
     prompt : tensor, (n,), int64
         Which of the prompts.

@@ -92,6 +92,21 @@ def balanced_threshold(difference: Array, is_first: Flags) -> float:
     return float(cuts[best[len(best) // 2]])
 
 
+def find_cuts(judged: Sequence[Judged], groups: Sequence[str]) -> dict[str, float | None]:
+    """Set the balanced thresholds on held-out real slices, where there are two groups."""
+    real = [item for item in judged if item.origin == HELD_OUT]
+    if len(groups) != 2 or not all(len(item.is_outlier) for item in real):
+        return {"likelihood": None, "network": None}
+    is_first = np.concatenate([np.full(len(i.is_outlier), i.group == groups[0]) for i in real])
+    cuts: dict[str, float | None] = {}
+    for what in ("likelihood", "network"):
+        scores = np.concatenate(
+            [i.log_likelihood if what == "likelihood" else i.log_probability for i in real]
+        )
+        cuts[what] = balanced_threshold(scores[:, 0] - scores[:, 1], is_first)
+    return cuts
+
+
 def tabulate(
     judged: Sequence[Judged], groups: Sequence[str], cuts: Mapping[str, float | None]
 ) -> list[dict[str, Any]]:

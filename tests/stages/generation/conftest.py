@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stages.generation import steps
+from tests.stages.generation import heads, steps
 from tests.stages.generation.tiny_checkpoint import write_checkpoint
 
 
@@ -25,3 +25,9 @@ def broken(checkpoint: Path, tmp_path: Path) -> Path:
 def people(tmp_path_factory: pytest.TempPathFactory) -> dict:
     """Slices of 12 AD and 16 CN, as prepare takes them."""
     return steps.write_people(tmp_path_factory.mktemp("people"), {"AD": 12, "CN": 16})
+
+
+@pytest.fixture(scope="session")
+def few_heads(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """Brains, alignments and slices of 6 AD and 6 CN, as prepare takes them."""
+    return heads.write_heads(tmp_path_factory.mktemp("heads"), {"AD": 6, "CN": 6})

@@ -87,6 +87,7 @@ def run_all(
             folder / "models" / condition,
             cohort=made["cohort"],
             stack=made["stack"],
+            brains=_there(made["volumes"]),
             **own,
             **(some("finetune") | {"condition": condition}),
         )
@@ -99,7 +100,9 @@ def run_all(
             **(some("sample") | {"condition": condition}),
         )
         # the orchestrator puts both files of one condition into one folder
-        drawn["table"] = drawn["table"].rename(drawn["samples"].parent / drawn["table"].name)
+        for name in ("table", "volumes"):
+            if drawn[name].exists():
+                drawn[name] = drawn[name].rename(drawn["samples"].parent / drawn[name].name)
         done[condition] = tuned | drawn
     conditions = [done[c] for c in given.get("condition", ["full"])]
     done["evaluate"] = call(
@@ -112,9 +115,16 @@ def run_all(
         samples=[c["samples"] for c in conditions],
         tables=[c["table"] for c in conditions],
         cards=[c["card"] for c in conditions],
+        brains=_there(made["volumes"]),
+        volumes=[c["volumes"] for c in conditions if c["volumes"].exists()],
         **some("evaluate"),
     )
     return done
+
+
+def _there(path: Path) -> Path | None:
+    """Give an optional output as the orchestrator does: nothing where it was not written."""
+    return path if path.exists() else None
 
 
 def share_right(scores: np.ndarray, group: int) -> float:
