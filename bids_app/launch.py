@@ -19,6 +19,9 @@ PR_SET_PDEATHSIG = 1
 # whoever started it is gone, in whatever way: nothing that runs in a container is ever orphaned.
 STOP_AT_EOF = {"BRAINSTAGES_STOP_AT_EOF": "1"}
 OFFLINE = {"HF_HUB_OFFLINE": "1", "NO_ET": "1"}
+# Large arrays are had in pages of 2 MB where the system offers them (glibc 2.35 or newer): else it
+# clears and maps thousands of small ones in each step of a training. Nothing is computed otherwise.
+MEMORY = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 # By these people fix which kernels compute. A container must use the same, or sums differ in their
 # last bits.
 KERNELS = (
@@ -95,7 +98,8 @@ def container_environment(folder: Path, environ: Mapping[str, str]) -> dict[str,
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     return {
-        **{variable: environ[variable] for variable in KERNELS if variable in environ},
+        **MEMORY,
+        **{variable: environ[variable] for variable in (*KERNELS, *MEMORY) if variable in environ},
         **{variable: str(temporary / name) for variable, name in CACHES.items()},
         **OFFLINE,
         **STOP_AT_EOF,
@@ -108,7 +112,7 @@ def process_environment(cache: Path, environ: Mapping[str, str]) -> dict[str, st
     """Point caches that are unset or cannot be written into ``cache``; keep the rest."""
     usable = {v for v in CACHES if environ.get(v) and os.access(environ[v], os.W_OK)}
     caches = {v: str(cache / name) for v, name in CACHES.items() if v not in usable}
-    return {**environ, **caches, **OFFLINE}
+    return {**MEMORY, **environ, **caches, **OFFLINE}
 
 
 def follow(process: "subprocess.Popen[bytes]", poll: Poll) -> int:

@@ -9,6 +9,7 @@ process of its own, whose peak memory is told. ``index`` has the growth with par
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from bids_app.launch import MEMORY
 from stages.classifier.program import build_member
 from tests.benchmarks.encoding_ridge import (
     least_multiplications,
@@ -110,6 +112,7 @@ def training_rows(rate: float, threads: int) -> list[dict]:
             check=True,
             capture_output=True,
             text=True,
+            env={**os.environ, **MEMORY},  # as stages are started
         )
         told = json.loads(done.stdout.splitlines()[-1])
         rows.append(

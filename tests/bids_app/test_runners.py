@@ -61,6 +61,13 @@ def test_a_container_writes_only_below_its_folder(tmp_path):
     assert Path(found["TMPDIR"]).is_dir()
 
 
+def test_memory_comes_in_large_pages_unless_people_say_otherwise(tmp_path):
+    for environment in (process_environment, container_environment):
+        assert environment(tmp_path, {})["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
+        own = {"GLIBC_TUNABLES": "glibc.malloc.check=1"}
+        assert environment(tmp_path, own)["GLIBC_TUNABLES"] == "glibc.malloc.check=1"
+
+
 @pytest.mark.parametrize(
     ("status", "expected"), [(0, 0), (1, 1), (137, -9), (143, -15), (255, 255)]
 )
