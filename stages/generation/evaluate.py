@@ -211,15 +211,14 @@ def find_copies(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[tuple[Pixels, Pixels]]]:
     """Look for copies; also give the closest pairs, synthetic and training slice.
 
-    ``seen`` lists whom each condition's model was trained on: its validation people are not among
-    them, and without a list everybody in training is.
+    ``seen`` lists whom each condition's model was trained on; without validation people, that is.
     """
     H = tools.rows(held_out.pixels)
     audits, near = [], []
     pairs: list[tuple[float, Pixels, Pixels]] = []
     for condition, (slices, rows) in made.items():
         people = np.array([f"bids::{person}" for person in train.people])
-        was_seen = np.isin(people, seen.get(condition, people))
+        was_seen = np.isin(people, seen[condition])
         own, names = train.pixels[was_seen], train.people[was_seen]
         numbers, is_copy, place, distance = audit_copies(
             tools.rows(slices.pixels), tools.rows(own), H, redraws=redraws, seed=seed

@@ -26,9 +26,9 @@ Array = NDArray[np.float64]
 COPY_SHARE = 0.5
 #: Moves that are tried, in units of the strongest that augmentation of strength 1 makes: shift in
 #: either direction, turn, scale. What lies between them is found by descent.
-STEPS = ((-1.0, -0.5, 0.0, 0.5, 1.0),) * 2 + ((-1.0, 0.0, 1.0),) * 2
+STEPS = ((-1.0, 0.0, 1.0),) * 4
 CANDIDATES = 3
-DESCENT, RATE = 40, 0.1
+DESCENT, RATE = 30, 0.1
 
 
 def least_distances(slices: Array, among: Array) -> tuple[Array, NDArray[np.intp]]:
@@ -57,7 +57,7 @@ def least_distances(slices: Array, among: Array) -> tuple[Array, NDArray[np.intp
 def nearest(slices: Array, among: Array) -> tuple[Array, NDArray[np.intp]]:
     """Find for each row of (n, D) its nearest row of (m, D): root mean square distance, place.
 
-    The most likely rows are moved on from the best move tried, by descent.
+    The likeliest rows are moved on from the best move tried, by descent.
     """
     distances, moves = least_distances(slices, among)
     places = np.argsort(distances, 1)[:, :CANDIDATES]

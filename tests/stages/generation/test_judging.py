@@ -47,6 +47,7 @@ def judged(cohort: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
             for g in GROUPS
         },
     }
+    people = [f"bids::{r['participant_id']}" for r in rows if r["split"] == "train"]
     samples, tables, cards = [], [], []
     for condition, slices in made.items():
         folder = root / condition
@@ -61,6 +62,7 @@ def judged(cohort: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
             ],
         )
         about = {"Condition": condition, "Size": 160, "Kind": "none", "Provenance": "no generator"}
+        about["TrainingParticipants"] = people[::2] if condition == "noise" else people
         (folder / "generator.json").write_text(json.dumps(about))
         samples.append(folder / "samples.safetensors")
         tables.append(folder / "samples.tsv")
@@ -125,6 +127,11 @@ def test_copies_are_found_all_of_them_and_held_out_slices_are_none(judged):
     assert row["membership_auc"] == "0"
     told = json.loads(judged["verdict"].read_text())
     assert any("copies: 20 of 20 synthetic slices are near copies" in w for w in told["Warnings"])
+
+
+def test_copies_are_sought_among_those_who_were_trained_on(judged):
+    (half,), (whole,) = (rows_of(judged, "memorisation", condition=c) for c in ("noise", "grain"))
+    assert int(half["n_training"]) == -(-int(whole["n_training"]) // 2)
 
 
 @pytest.mark.parametrize("condition", ["noise", "grain"])

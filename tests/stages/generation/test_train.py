@@ -165,7 +165,7 @@ def test_freed_memory_is_kept():
         how: int(subprocess.run([sys.executable, "-c", script, how], **CAPTURE).stdout)
         for how in ("kept", "given back")
     }
-    assert found["kept"] < 0.1 * found["given back"]
+    assert found["kept"] < 0.3 * found["given back"]
 
 
 def test_sampling_follows_the_seed_alone():
