@@ -20,7 +20,7 @@ STAGES = [
 OURS = ("bids_app", "specs", "stages")
 SOLE_IMPORTERS = {
     "bids": {"bids_app/layout.py"},
-    "nipype": {"bids_app/workflow.py", "bids_app/interface.py"},
+    "nipype": {"bids_app/workflow.py", "bids_app/interface.py", "bids_app/workers.py"},
     "docker": {"bids_app/runner_docker.py"},
 }
 
