@@ -111,6 +111,8 @@ def run(
         return
     if keep == BEST and not validation_fraction:
         raise ValueError("keep: the best weights are those of validation; give validation_fraction")
+    if generator == LATENT_VOLUME and (augmentation or flip):  # before the codec is trained
+        raise ValueError("augmentation and flip: for slices only; set them to 0 and false")
     if validation_fraction and validate_every > steps:
         raise ValueError(f"validate_every {validate_every}: never in {steps} steps; lower it")
     device = choose_device()

@@ -12,9 +12,10 @@ from stages.generation.denoising import Denoising
 from stages.generation.findings import find_remedies
 from stages.generation.scratch import build_scratch, embed_prompts
 from stages.generation.tables import read_rows
-from stages.generation.train import encode_material
+from stages.generation.train import encode_material, train
 from stages.generation.validation import LEVELS, Validation
 from tests.stages.generation import steps
+from tests.stages.generation.settings import settings
 
 WORDS = ["shrunken", "youthful"]
 CPU = torch.device("cpu")
@@ -65,6 +66,26 @@ def test_the_loss_is_that_of_diffusers_classes_at_all_noise_levels():
     assert first == pytest.approx((predicted - wanted).square().mean().item(), rel=1e-5)
     assert look.look(2, net, weights, CPU) == first  # nothing is drawn anew
     assert look.best_step == 1
+
+
+def test_the_running_mean_of_weights_is_looked_at():
+    generator = build_scratch(size=16, width=8, seed=0)
+    weights = generator.named_parameters()
+    material = encode_material(generator, torch.zeros(2, 1, 16, 16), torch.tensor([0, 1]))
+    given = {"levels": 1000, "latent_shape": generator.latent_shape, "every": 4, "seed": 0}
+    look, again = Validation(material, **given), Validation(material, **given)
+    chosen = settings(steps=4, learning_rate=0.01, ema_decay=0.9)
+    means, _ = train(generator, weights, material, WORDS, chosen, seed=0, validation=look)
+    assert all(torch.equal(look.best[name], mean) for name, mean in means.items())
+    net = Denoising(
+        generator, ["", "", *WORDS], is_text_trained=False, min_snr=0.0, precision="float32"
+    )
+    last = again.look(1, net, weights, CPU)
+    with torch.no_grad():
+        for name, mean in means.items():
+            weights[name].copy_(mean)
+    assert look.seen == [[4, again.look(2, net, weights, CPU)]]
+    assert last != look.seen[0][1]
 
 
 def test_the_weights_of_the_least_loss_are_kept():
@@ -158,6 +179,8 @@ def test_what_cannot_be_kept_is_refused(prepared, tmp_path):
         finetune(prepared, tmp_path, keep="best", validation_fraction=0.0)
     with pytest.raises(ValueError, match="validate_every 100: never in 30 steps; lower it"):
         finetune(prepared, tmp_path, validate_every=100)
+    with pytest.raises(ValueError, match="for slices only; set them to 0 and false"):
+        finetune(prepared, tmp_path, generator="latent-volume", augmentation=1.0)
 
 
 def test_remedies_are_those_that_were_not_tried():
