@@ -242,7 +242,7 @@ def measure(args: Any, threads: int) -> list[Any]:
             actions[f"plain training, {FLOAT32}"] = partial(ask, "plain ", FLOAT32)
         for action in actions.values():
             action()  # once, so that nothing is built while the clock runs
-        for row in record.time_in_turns(actions, args.rounds):
+        for row in record.time_in_turns(actions, args.rounds, aim="ratio >= 1.2"):
             rows.append({**row, "per_s": round(amount / row["seconds"], 2)})
             if any(peaks.values()):
                 rows[-1]["peak_gb"] = peaks["plain " if row["what"].startswith("plain") else ""]
