@@ -59,7 +59,7 @@ class Codec(nn.Module):
         from monai.networks.nets.autoencoderkl import AutoencoderKL
 
         super().__init__()
-        self.net: Any = AutoencoderKL(
+        net: Any = AutoencoderKL(
             spatial_dims=3,
             in_channels=PATCH**3,
             out_channels=PATCH**3,
@@ -72,7 +72,8 @@ class Codec(nn.Module):
             with_decoder_nonlocal_attn=False,
         )
         # Latents that are mostly noise at first teach the decoder to do without them.
-        nn.init.constant_(self.net.quant_conv_log_sigma.conv.bias, FIRST_LOG_VARIANCE)
+        nn.init.constant_(net.quant_conv_log_sigma.conv.bias, FIRST_LOG_VARIANCE)
+        self.net: Any = net
         self.register_buffer("mean", mean.clone())
         self.register_buffer("shift", torch.zeros(latent_channels, 1, 1, 1))
         self.register_buffer("scale", torch.ones(latent_channels, 1, 1, 1))

@@ -34,6 +34,8 @@ class Compressed:
         Rows: what volumes lose on the way through, training and held-out ones.
     rows : dict of list
         Name → planes of held-out volumes, and the same decoded.
+    decoded
+        All volumes of the cohort, encoded and decoded: what synthetic ones may be compared with.
     settings
         How it was trained.
     """
@@ -44,6 +46,7 @@ class Compressed:
     losses: list[list[float]]
     errors: list[dict[str, Any]]
     rows: dict[str, list[Pixels]]
+    decoded: Brains
     settings: CodecSettings
 
     def describe(self) -> dict[str, Any]:
@@ -110,17 +113,20 @@ def fit_codec(
     )
     train = Brains(train.voxels[is_seen], train.voxel_mm)
     mean = train.voxels.astype(np.float64).mean(0)
-    errors, made = [], {}
-    for name, some in ((TRAINING, train), (HELD_OUT, held_out)):
-        made[name] = to_voxels(codec.reconstruct(to_images(some.voxels).to(device)))
-        errors.append({"volumes": name, **measure_loss(some.voxels, made[name], mean)})
-    decoded = Brains(made[HELD_OUT], whole.voxel_mm)
+    decoded = Brains(
+        to_voxels(codec.reconstruct(to_images(whole.voxels).to(device))), whole.voxel_mm
+    )
+    learnt, new = (_take(decoded, cohort, part, groups) for part in ("train", "test"))
+    errors = [
+        {"volumes": TRAINING, **measure_loss(train.voxels, learnt.voxels[is_seen], mean)},
+        {"volumes": HELD_OUT, **measure_loss(held_out.voxels, new.voxels, mean)},
+    ]
     shown = range(min(SHOWN, len(held_out.voxels)))
     rows = {
         "held out": [plane for i in shown for plane in held_out.planes(i)],
-        "the same, encoded and decoded": [plane for i in shown for plane in decoded.planes(i)],
+        "the same, encoded and decoded": [plane for i in shown for plane in new.planes(i)],
     }
-    return Compressed(codec, whole.voxel_mm, images, losses, errors, rows, settings)
+    return Compressed(codec, whole.voxel_mm, images, losses, errors, rows, decoded, settings)
 
 
 def measure_loss(

@@ -28,7 +28,7 @@ from stages.generation.similarity import (
     manifold_scores,
     mean_ms_ssim,
 )
-from stages.generation.slices import SIZE, Pixels, blur, load_stack
+from stages.generation.slices import SIZE, Pixels, load_stack
 from stages.generation.tables import Row, read_rows, write_rows
 from stages.generation.verdicts import HELD_OUT, SYNTHETIC, TRAINING, Judged, name_blurred
 from stages.generation.volumes import load_brains
@@ -49,6 +49,7 @@ def run(
     cards: list[str],
     brains: str | None,
     volumes: list[str],
+    decoded: list[str],
     verdict: str,
     table1: str,
     cells: str,
@@ -77,11 +78,14 @@ def run(
     audit = json.loads(Path(audited).read_text(encoding="utf-8"))
     groups = list(audit["TrainingSlices"])
     sizes = sorted({card["Size"] for card in known.values() if card["Size"]} - {SIZE})
-    variants = {name_blurred(size): _blurred(held_out, size) for size in sizes if size < SIZE}
+    variants = {name_blurred(size): held_out.at(size) for size in sizes if size < SIZE}
     whole = load_brains(brains) if brains and all("VoxelMm" in c for c in known.values()) else None
     if whole:  # like is compared with like: the real slices are cut from volumes too
         variants = {f"{HELD_OUT} at 1 mm": held_out}
         train, held_out = read_real(cohort, whole.slices())
+        lossy = load_brains(decoded[0])  # all conditions train the same codec
+        learnt, new = read_real(cohort, lossy.slices())
+        variants[f"{HELD_OUT} through the codec"] = new
     tools, about = make_instruments(
         train, held_out, groups, evaluation_size, components, judge_epochs, seed
     )
@@ -91,11 +95,13 @@ def run(
     compared = verdicts.contrast_rows(judged, groups, redraws=redraws, seed=seed)
     likeness = compare_sets(tools, train, held_out, made, judge_epochs, seed)
     seen = {name: card["TrainingParticipants"] for name, card in known.items()}
-    audits, near, pairs = find_copies(tools, train, held_out, made, seen, redraws, seed)
+    # A codec blurs what a model remembers, so copies are sought among what it leaves of people.
+    sought = (learnt, new) if whole else (train, held_out)
+    audits, near, pairs = find_copies(tools, *sought, made, seen, redraws, seed)
     shapes = compare_anatomy(train, held_out, made, groups, variants)
     if whole:
         more = audit_wholes(
-            whole, cohort, volumes, tables, seen, groups, redraws=redraws, seed=seed
+            whole, lossy, cohort, volumes, tables, seen, groups, redraws=redraws, seed=seed
         )
         audits, near, shapes = audits + more.audits, near + more.near, shapes + more.sizes
 
@@ -259,10 +265,6 @@ def list_outliers(
                     }
                 )
     return found
-
-
-def _blurred(slices: Slices, size: int) -> Slices:
-    return Slices(blur(slices.pixels, size), slices.groups, slices.people)
 
 
 def _draw(

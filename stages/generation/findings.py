@@ -120,7 +120,7 @@ def find_remedies(card: Mapping[str, Any]) -> str:
         remedies.append("validation_fraction 0.2 with keep best, which stops where memory begins")
     elif any(kept["Why"] == LAST_STEP for kept in card["Kept"]):
         remedies.append("keep best")
-    if not card.get("Augmentation"):
+    if not (card.get("Augmentation") or "Codec" in card):  # only slices can be moved
         remedies.append("augmentation 1")
     return "; ".join([*remedies, "fewer steps", "more participants"])
 

@@ -35,6 +35,7 @@ from stages.generation.tables import read_rows, write_rows
 from stages.generation.team import current_team, launch
 from stages.generation.train import Settings, encode_material, train
 from stages.generation.validation import LAST_STEP, LEAST_LOSS, Drawable, Validation
+from stages.generation.volumes import save_brains
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ def run(
     grid: str,
     codec: str,
     reconstructions: str,
+    decoded: str,
     condition: str,
     generator: str,
     size: int,
@@ -255,6 +257,7 @@ def run(
         figures.draw_rows(grid, shown, title, note=provenance)
     if compressed:
         write_rows(codec, compressed.errors)
+        save_brains(decoded, compressed.decoded)
         title = f"Held-out volumes and what the codec leaves of them ({condition})"
         figures.draw_rows(reconstructions, compressed.rows, title, note=provenance)
     about = {

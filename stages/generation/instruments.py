@@ -18,7 +18,7 @@ from stages.generation.likelihood import (
     choose_components,
     fit_space,
 )
-from stages.generation.slices import Pixels, load_stack, to_tensor
+from stages.generation.slices import Pixels, blur, load_stack, to_tensor
 from stages.generation.tables import Row, read_rows
 from stages.generation.verdicts import Judged
 
@@ -38,6 +38,10 @@ class Slices:
     def of(self, group: str) -> Pixels:
         """Take those of one group."""
         return self.pixels[self.groups == group]
+
+    def at(self, size: int) -> "Slices":
+        """Bring them down to a model's resolution and back."""
+        return Slices(blur(self.pixels, size), self.groups, self.people)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,11 @@ class LatentDenoiser(nn.Module):
 
         super().__init__()
         embedding, wide = 4 * width, 2 * width
-        groups = {"spatial_dims": 3, "temb_channels": embedding, "norm_num_groups": NORM_GROUPS}
+        groups: dict[str, Any] = {
+            "spatial_dims": 3,
+            "temb_channels": embedding,
+            "norm_num_groups": NORM_GROUPS,
+        }
         self.width = width
         self.words = nn.Sequential(
             nn.Linear(TEXT_SIZE, embedding), nn.SiLU(), nn.Linear(embedding, embedding)

@@ -138,7 +138,7 @@ def audit_copies(
     reference, _ = find(held_out, train)
     limit = COPY_SHARE * float(reference.min())
     is_copy = distance <= limit
-    (member, _), (other, _) = find(train, made), find(held_out, made)
+    member, other = (find(real, made)[0] for real in (train, held_out))
     low, high = _auc_interval(other, member, redraws, seed)
     numbers = {
         "n": len(made),

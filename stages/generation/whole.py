@@ -50,6 +50,7 @@ class Audit:
 
 def audit_wholes(
     brains: Brains,
+    lossy: Brains,
     cohort: str,
     volumes: Sequence[str],
     tables: Sequence[str],
@@ -63,13 +64,17 @@ def audit_wholes(
 
     Parameters
     ----------
+    brains, lossy
+        All of the cohort, and what the codec leaves of them: copies are sought among the latter,
+        since a codec blurs what a model remembers.
     volumes, tables
         Files of synthetic volumes and of how they were made; those of a condition share a folder.
     seen
         Condition → whom its model was trained on, ``bids::sub-…``.
     """
-    train, held_out = (
-        _pick(brains, [r for r in read_rows(cohort) if r["split"] == part], "participant_id")
+    train, held_out, learnt, new = (
+        _pick(some, [r for r in read_rows(cohort) if r["split"] == part], "participant_id")
+        for some in (brains, lossy)
         for part in ("train", "test")
     )
     by_folder = {Path(path).parent: read_rows(path) for path in tables}
@@ -77,9 +82,7 @@ def audit_wholes(
     for path in volumes:
         rows = by_folder[Path(path).parent]
         made[rows[0]["condition"]] = _pick(load_brains(path), rows, "image")
-    audits, near, closest = find_volume_copies(
-        train, held_out, made, seen, redraws=redraws, seed=seed
-    )
+    audits, near, closest = find_volume_copies(learnt, new, made, seen, redraws=redraws, seed=seed)
     sizes = compare_size(train, held_out, made, groups)
     return Audit(audits, near, sizes, plane_rows(held_out, made, closest, groups))
 

@@ -117,6 +117,7 @@ def run_all(
         cards=[c["card"] for c in conditions],
         brains=_there(made["volumes"]),
         volumes=[c["volumes"] for c in conditions if c["volumes"].exists()],
+        decoded=[c["decoded"] for c in conditions if c["decoded"].exists()],
         **some("evaluate"),
     )
     return done

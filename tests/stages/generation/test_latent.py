@@ -13,6 +13,7 @@ from matplotlib.text import Text
 
 from stages.generation.codec import CodecSettings, build_codec, train_codec
 from stages.generation.compress import measure_loss
+from stages.generation.findings import find_remedies
 from stages.generation.generator import add_noise, aim
 from stages.generation.latent import build_latent
 from stages.generation.sampling import sample
@@ -245,11 +246,13 @@ def test_real_slices_are_cut_from_volumes_too_and_whole_volumes_are_audited(done
     found = done["evaluate"]
     table = {row["slices"] for row in read_rows(found["table1"])}
     assert {"held-out real AD", "held-out real at 1 mm AD", "training real CN"} <= table
+    assert "held-out real through the codec AD" in table
     assert not any("pixels" in name for name in table)
     notes = json.loads(found["verdict"].read_text())["Notes"]
     (told,) = [note for note in notes if "encoded and decoded" in note]
     lost = {row["volumes"]: row for row in read_rows(done["full"]["codec"])}["held-out real"]
     assert f"off by {float(lost['brain_rms']):.3f} of white" in told and "of 10 mm" in told
+    assert "augmentation" not in find_remedies(json.loads(done["full"]["card"].read_text()))
     audits = read_rows(found["memorisation"])
     assert [row["compared"] for row in audits] == ["slices", "volumes"]
     assert {row["n_held_out"] for row in audits} == {"2"}
@@ -267,9 +270,13 @@ def test_figures_of_volumes_say_what_is_real_in_them(done, written):
     assert "held out: AD" in written["desc-volumes_T1w.png"]
 
 
-def test_copies_of_training_volumes_are_all_found_and_other_people_are_not(done, tmp_path):
+def test_copies_of_training_volumes_are_all_found_and_other_people_are_not(
+    done, volumes, trained, tmp_path
+):
+    """What a model remembers comes out of the codec; so do the copies here."""
     made = done["prepare"]
     brains = load_brains(str(made["volumes"]))
+    lossy = Brains(to_voxels(trained[0].reconstruct(to_images(brains.voxels))), 10.0)
     seen = json.loads(done["full"]["card"].read_text())["TrainingParticipants"]
     for part, rate in (("train", 1.0), ("test", 0.0)):
         rows = [r for r in read_rows(made["cohort"]) if r["split"] == part]
@@ -277,13 +284,14 @@ def test_copies_of_training_volumes_are_all_found_and_other_people_are_not(done,
         folder.mkdir()
         save_brains(
             str(folder / "volumes.safetensors"),
-            Brains(brains.voxels[[int(r["place"]) for r in rows]], brains.voxel_mm),
+            Brains(lossy.voxels[[int(r["place"]) for r in rows]], lossy.voxel_mm),
         )
         lines = ["place\tcondition\tgroup\timage"]
         lines += [f"{i}\tc\t{r['group']}\t{r['participant_id']}" for i, r in enumerate(rows)]
         (folder / "samples.tsv").write_text("\n".join(lines) + "\n")
         found = audit_wholes(
             brains,
+            lossy,
             str(made["cohort"]),
             [str(folder / "volumes.safetensors")],
             [str(folder / "samples.tsv")],
@@ -341,6 +349,9 @@ def test_volumes_that_were_not_prepared_and_widths_that_do_not_fit_are_told(
     inputs = {name: done["prepare"][name] for name in ("cohort", "stack", "prompts")}
     with pytest.raises(FileNotFoundError, match="no volumes; run step prepare with generator lat"):
         steps.call("finetune", tmp_path, **inputs, condition="full", generator="latent-volume")
+    given = {"condition": "full", "generator": "latent-volume", "augmentation": 1.0}
+    with pytest.raises(ValueError, match="augmentation and flip: for slices only; set them to 0"):
+        steps.call("finetune", tmp_path, **inputs, **given)
     with pytest.raises(ValueError, match="codec_width 12: expected a multiple of 8"):
         build_codec(volumes.mean((0, 1)), width=12, latent_channels=4, seed=0)
     codec = build_codec(volumes.mean((0, 1)), width=8, latent_channels=4, seed=0)
