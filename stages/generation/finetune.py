@@ -1,6 +1,5 @@
 """Step finetune: train or fine-tune the diffusion model of one condition."""
 
-import hashlib
 import json
 import logging
 from collections import Counter
@@ -22,25 +21,25 @@ from stages.generation.build import (
     choose_precision,
     codec_tensors,
 )
+from stages.generation.card import describe_base, digest, list_people, loss_rows, tell_kept
 from stages.generation.codec import CodecSettings
 from stages.generation.cohort import hold_out
-from stages.generation.compress import Compressed, fit_codec
+from stages.generation.compress import fit_codec
+from stages.generation.examples import make_drawer
 from stages.generation.generator import LATENT_VOLUME, STABLE_DIFFUSION, Generator
 from stages.generation.memory import keep_memory
 from stages.generation.provenance import describe_training
-from stages.generation.sampling import sample
+from stages.generation.sampling import draw_seed, sample
 from stages.generation.slices import Pixels, load_stack, to_tensor
 from stages.generation.state import fingerprint
 from stages.generation.tables import read_rows, write_rows
 from stages.generation.team import current_team, launch
 from stages.generation.train import Settings, encode_material, train
-from stages.generation.validation import LAST_STEP, LEAST_LOSS, Drawable, Validation
+from stages.generation.validation import BEST, Drawable, Validation
 from stages.generation.volumes import save_brains
 
 logger = logging.getLogger(__name__)
 
-BEST = "best"
-GRID_STEPS, GRID_COLUMNS, GRID_BATCH = 20, 4, 8
 PRIOR_BATCH = 4
 
 
@@ -139,7 +138,7 @@ def run(
     texts = {r["group"]: r["prompt"] for r in read_rows(prompts) if r["condition"] == condition}
     slices, labels, people, origin = _training_slices(cohort, stack, list(texts))
     is_validation = hold_out(
-        people, labels, fraction=validation_fraction, seed=_seed(seed, "validation people")
+        people, labels, fraction=validation_fraction, seed=draw_seed(seed, "validation people")
     )
     is_seen = ~is_validation
     compressed = None
@@ -185,7 +184,7 @@ def run(
         net.text_encoder.to(device)
         prior = None
         if prior_weight:
-            seeds = [_seed(seed, "prior", str(i)) for i in range(prior_images)]
+            seeds = [draw_seed(seed, "prior", str(i)) for i in range(prior_images)]
             made = sample(
                 net,
                 [prior_prompt] * prior_images,
@@ -212,7 +211,7 @@ def run(
                 levels=len(net.noising.alphas_cumprod),
                 latent_shape=net.latent_shape,
                 every=validate_every,
-                seed=_seed(seed, "validation"),
+                seed=draw_seed(seed, "validation"),
             )
         about_state = asdict(settings) | {
             "augmentation": augmentation,
@@ -230,7 +229,7 @@ def run(
             prior_prompt=prior_prompt,
             state=_state_file(checkpoints, condition, name, about_state, texts, pixels, told, net),
             save_every=save_every,
-            on_grid=_grid_drawer(shown, texts, groups, guidance, seed),
+            on_grid=make_drawer(shown, texts, groups, guidance, seed),
             grid_every=max(1, steps // grids) if grids else 0,
             validation=looks.get(name),
             team=team,
@@ -245,11 +244,11 @@ def run(
     if not team.is_first:
         return
 
-    why = [_tell_kept(name, keep, steps, looks.get(name)) for name in history]
+    why = [tell_kept(name, keep, steps, looks.get(name)) for name in history]
     last = max(one["Step"] for one in why)
     provenance = describe_training(generator, origin=origin, steps=last, base=base)
     save_weights(weights, kept)
-    write_rows(losses, _loss_rows(history, looks, compressed))
+    write_rows(losses, loss_rows(history, looks, compressed))
     seen = {name: np.array(look.seen) for name, look in looks.items()}
     figures.draw_losses(curve, history, seen, note=provenance)
     if shown:
@@ -264,7 +263,7 @@ def run(
         "Name": f"generation {condition}",
         "Kind": generator,
         "Provenance": provenance,
-        "Base": _describe_base(base) if generator == STABLE_DIFFUSION else None,
+        "Base": describe_base(base) if generator == STABLE_DIFFUSION else None,
         "Condition": condition,
         "Models": models,
         "Prompts": texts,
@@ -276,8 +275,8 @@ def run(
         "PriorPrompt": prior_prompt if prior_weight else None,
         "PriorImages": prior_images if prior_weight else 0,
         "TrainingSlices": dict(Counter(labels[is_seen].tolist())),
-        "TrainingParticipants": _list_people(people[is_seen]),
-        "ValidationParticipants": _list_people(people[is_validation]),
+        "TrainingParticipants": list_people(people[is_seen]),
+        "ValidationParticipants": list_people(people[is_validation]),
         "ValidationFraction": validation_fraction,
         "Augmentation": augmentation,
         "Flip": flip,
@@ -286,7 +285,7 @@ def run(
         "Seed": seed,
         "FirstLoss": float(np.mean([h[:20, 0].mean() for h in history.values()])),
         "LastLoss": float(np.mean([h[-20:, 0].mean() for h in history.values()])),
-        "SHA256": {Path(weights).name: _digest(Path(weights))},
+        "SHA256": {Path(weights).name: digest(Path(weights))},
         **(compressed.describe() if compressed else {}),
         "IntendedUse": "Research on synthetic data. Not for diagnosis. Slices are not people.",
         "Licence": "That of training data and base checkpoint; check both before sharing.",
@@ -303,22 +302,6 @@ def _training_slices(
     people = np.array([row["participant_id"] for row in rows])
     labels = np.array([row["group"] for row in rows])
     return load_stack(stack)[places], labels, people, rows[0]["origin"]
-
-
-def _list_people(people: NDArray[Any]) -> list[str]:
-    return [f"bids::{person}" for person in dict.fromkeys(people.tolist())]
-
-
-def _tell_kept(name: str, keep: str, steps: int, look: Validation | None) -> dict[str, Any]:
-    """Say of which step the weights are, and why."""
-    told: dict[str, Any] = {"Model": name or JOINT, "Step": steps, "Why": LAST_STEP}
-    if look is not None:
-        least = min(loss for _, loss in look.seen)
-        found = {"Least": least, "LeastStep": look.best_step, "Last": look.seen[-1][1]}
-        told |= {"ValidationLoss": found}
-        if keep == BEST:
-            told |= {"Step": look.best_step, "Why": LEAST_LOSS}
-    return told
 
 
 def _state_file(
@@ -343,62 +326,3 @@ def _state_file(
     latents, _ = net.encode(images[:1].to(net.device))
     mark = fingerprint(settings, texts, images, prompt, first, latents)
     return Path(folder) / f"{condition}{name}-{mark}.safetensors"
-
-
-def _grid_drawer(
-    shown: dict[str, list[Pixels]],
-    texts: dict[str, str],
-    groups: list[str],
-    guidance: float,
-    seed: int,
-) -> Any:
-    """Make what draws the same noise for every group at points of the training."""
-
-    def draw(step: int, net: Generator) -> None:
-        seeds = [_seed(seed, "grid", str(i)) for i in range(GRID_COLUMNS)]
-        for group in groups:
-            images = sample(
-                net,
-                [texts[group]] * GRID_COLUMNS,
-                seeds,
-                steps=GRID_STEPS,
-                guidance=guidance,
-                batch=GRID_BATCH,
-            )
-            shown[f"{group}, step {step}"] = list(net.to_slices(images))
-
-    return draw
-
-
-def _loss_rows(
-    history: dict[str, NDArray[np.float64]],
-    looks: dict[str, Validation],
-    compressed: Compressed | None,
-) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = [
-        {"model": "codec", "step": step, "loss": error, "kl": kl}
-        for step, (error, kl) in enumerate(compressed.losses if compressed else [], 1)
-    ]
-    for name, values in history.items():
-        seen = {int(step): loss for step, loss in looks[name].seen} if name in looks else {}
-        for step, (own, prior) in enumerate(values, 1):
-            row = {"model": name or JOINT, "step": step, "loss": float(own)}
-            row |= {"prior_loss": float(prior)}
-            rows.append(row | ({"validation_loss": seen.get(step)} if seen else {}))
-    return rows
-
-
-def _describe_base(base: str | None) -> dict[str, str]:
-    folder = Path(str(base))
-    weights = sorted((folder / "unet").glob("*.safetensors"))
-    return {"Folder": folder.name} | {f"unet/{p.name}": _digest(p) for p in weights}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _seed(*words: object) -> int:
-    text = "/".join(map(str, words))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")

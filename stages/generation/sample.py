@@ -9,7 +9,7 @@ import numpy as np
 
 from stages.generation import figures
 from stages.generation.build import choose_device, load_generator, read_card
-from stages.generation.sampling import sample
+from stages.generation.sampling import draw_seed, sample
 from stages.generation.slices import save_stack
 from stages.generation.tables import read_rows, write_rows
 from stages.generation.volumes import Brains, save_brains, to_voxels
@@ -99,9 +99,3 @@ def run(
         save_brains(volumes, Brains(np.concatenate(wholes), about["VoxelMm"]))
         title = f"Synthetic, coronal, axial and sagittal ({condition})"
         figures.draw_rows(planes, shown_planes, title, note=about["Provenance"])
-
-
-def draw_seed(seed: int, condition: str, group: str, label: str) -> int:
-    """Give each image a seed that depends on nothing but its names and the run's seed."""
-    text = f"{seed}/{condition}/{group}/{label}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")

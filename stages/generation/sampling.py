@@ -1,5 +1,6 @@
 """Drawing slices from a generator by DDIM with classifier-free guidance (Song et al. 2021)."""
 
+import hashlib
 from collections.abc import Sequence
 
 import torch
@@ -7,6 +8,12 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from stages.generation.generator import Generator
+
+
+def draw_seed(*words: object) -> int:
+    """Make a seed that depends on nothing but the names of what is drawn and the run's seed."""
+    text = "/".join(map(str, words))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
 
 
 @torch.no_grad()

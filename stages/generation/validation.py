@@ -12,6 +12,7 @@ from torch import Tensor
 
 from stages.generation.denoising import FIRST
 
+BEST = "best"  # which weights are kept: not the last but those of the best look
 LAST_STEP, LEAST_LOSS = "the last step", "least loss on validation participants"  # why kept
 LEVELS = 8  # noise levels at which each slice is looked at
 BATCH = 32
