@@ -120,7 +120,7 @@ def _claim(record: dict, row: dict) -> dict:
     if "aim" not in row:
         return {}
     column = row["aim"].split()[0]
-    names = [str(row[key]) for key in ("head", "size", "what") if key in row]
+    names = [str(row[key]) for key in ("head", "size", "features", "what") if key in row]
     return {
         "benchmark": record["benchmark"].replace("_", " "),
         "beside, or what": ", ".join(names),

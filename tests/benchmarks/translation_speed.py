@@ -102,7 +102,7 @@ def main() -> None:
         for runner in runners.values():
             runner()  # compiles, allocates
         for name in ours:
-            pair = {name: runners[name], PEER: runners[PEER]}
+            pair = {name: runners[name], f"{PEER}, beside {name}": runners[PEER]}
             for row in record.time_in_turns(pair, arguments.rounds, aim="ratio >= 1.3"):
                 seconds = round(row.pop("seconds") / STEPS, 4)
                 rows.append({"size": size, "seconds_per_step": seconds, **row})
