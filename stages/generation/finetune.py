@@ -27,7 +27,6 @@ from stages.generation.cohort import hold_out
 from stages.generation.compress import fit_codec
 from stages.generation.examples import make_drawer
 from stages.generation.generator import LATENT_VOLUME, STABLE_DIFFUSION, Generator
-from stages.generation.memory import keep_memory
 from stages.generation.provenance import describe_training
 from stages.generation.sampling import draw_seed, sample
 from stages.generation.slices import Pixels, load_stack, to_tensor
@@ -117,8 +116,6 @@ def run(
     if validation_fraction and validate_every > steps:
         raise ValueError(f"validate_every {validate_every}: never in {steps} steps; lower it")
     device = choose_device()
-    if device.type == "cpu":
-        keep_memory()
     settings = Settings(
         steps=steps,
         batch_size=batch_size,

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from bids_app import __version__
 from bids_app.launch import (
     CACHES,
+    MEMORY,
     container_environment,
     follow,
     image_name,
@@ -66,6 +68,33 @@ def test_memory_comes_in_large_pages_unless_people_say_otherwise(tmp_path):
         assert environment(tmp_path, {})["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
         own = {"GLIBC_TUNABLES": "glibc.malloc.check=1"}
         assert environment(tmp_path, own)["GLIBC_TUNABLES"] == "glibc.malloc.check=1"
+
+
+PAGES = """
+import resource
+import numpy as np
+def count(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def use(): return [np.ones(10_000_000) for _ in range(4)] and None
+use(); before = count()
+for _ in range(5): use()
+print(count() - before)
+"""
+LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(
+    not (LARGE_PAGES.exists() and "[madvise]" in LARGE_PAGES.read_text())
+    or platform.libc_ver() < ("glibc", "2.35"),
+    reason="the system gives no large pages to those who ask, or to all",
+)
+def test_large_arrays_cost_few_pages():
+    found = []
+    for value in (MEMORY["GLIBC_TUNABLES"], "glibc.malloc.hugetlb=0"):
+        # numpy asks for large pages itself, torch does not
+        environment = {**os.environ, "GLIBC_TUNABLES": value, "NUMPY_MADVISE_HUGEPAGE": "0"}
+        command = [sys.executable, "-c", PAGES]
+        found.append(int(subprocess.check_output(command, env=environment, text=True)))
+    assert found[0] < 0.5 * found[1]
 
 
 @pytest.mark.parametrize(
